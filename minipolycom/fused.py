@@ -1,0 +1,599 @@
+"""The fast twins of `activations`: the same functions, with a backward in closed form.
+
+Autograd keeps every intermediate power of x; the closed form keeps x and a few numbers per row. For one row of n
+entries and its upstream gradient g, with u = x for PolyNorm and u = max(x, 0) for PolyReLU,
+
+    r_p  = (mean(u^2p) + eps)^(-1/2)   (PolyReLU: 1)          a_p = w_p r_p
+    y    = b + sum_p a_p u^p
+    t_p  = r_p sum_i g_i u_i^p                                c_p = p a_p (r_p t_p / n)   (PolyReLU: 0)
+    dx   = sum_p u^(p-1) (p a_p g - c_p u^p),    dw_p = sum over rows of t_p,    db = sum of g
+
+c_p is multiplied in that order: the cube of r_p, which the derivative of a square root suggests, leaves fp32 from
+|x| = 3e4 on. Everything between reading x and writing y is done in fp32 (fp64 for fp64 input).
+
+Three backends compute this, the first that the machine allows:
+
+    triton     kernels for CUDA
+    compiled   the formulas below, compiled by torch.compile: CUDA, or a CPU with a C++ compiler
+    eager      the same in plain torch, in blocks of rows that stay in the cache: always works
+
+`backend="auto"` takes triton on CUDA, and on a CPU eager up to 2^21 entries and compiled from there on, where the few
+seconds that compiling takes are paid back. An argument overrides it, and the variable MINIPOLYCOM_BACKEND overrides
+"auto". "plain" is the formula in `activations`. Where a backend is missing the next one is taken, and that is said once.
+
+Three kinds of row: "relu" (PolyReLU), "norm" (PolyNorm) and "safe" (PolyNorm with u = x / 2^k, 2^k the power of two
+under the row's largest magnitude; a power of two rounds nothing, so only overflow and underflow go away).
+"""
+
+import os
+import shutil
+import warnings
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from minipolycom import activations
+
+BACKENDS = ("triton", "compiled", "eager", "plain")
+"""In the order in which they are tried."""
+
+COMPILE_FROM = 2**21
+"""Entries from which "auto" compiles on a CPU: below, a call gains a few milliseconds over eager at most."""
+
+BLOCK = 2**18
+"""Entries per block of rows in the eager backend: the intermediate powers of a block stay in the last-level cache,
+and the cost of starting some thirty operations per block is spread over enough entries."""
+
+
+def polyrelu(
+    x: Float[Tensor, "*batch"],
+    weight: Float[Tensor, "*rows P"],
+    bias: Float[Tensor, "..."],
+    *,
+    backend: str = "auto",
+) -> Float[Tensor, "*batch"]:
+    """`activations.polyrelu`, keeping only x for backward.
+
+    Raises what its twin raises, and ValueError for an unknown backend.
+    """
+    if _is_plain(backend):
+        return activations.polyrelu(x, weight, bias)
+    activations._check(x, weight, bias)
+    if x.ndim == 0:
+        return polyrelu(x[None], weight, bias, backend=backend)[0]
+    return _activate(x, None, *_by_rows(x, weight, bias), 0.0, "relu", backend)[0]
+
+
+def polynorm(
+    x: Float[Tensor, "*batch F"],
+    weight: Float[Tensor, "*rows P"],
+    bias: Float[Tensor, "..."],
+    eps: float = 1e-6,
+    *,
+    backend: str = "auto",
+    safe: bool = False,
+) -> Float[Tensor, "*batch F"]:
+    """`activations.polynorm`, keeping only x and its row statistics (one fp32 number per power) for backward.
+
+    Order 3 in fp32 is exact to rounding, gradient included, up to |x| = 3e5. `safe` divides each row by a power of two
+    first, which reaches 1e20 and costs one more pass over the row.
+    Raises what its twin raises, and ValueError for an unknown backend.
+    """
+    if _is_plain(backend):
+        return activations.polynorm(x, weight, bias, eps)
+    activations._check(x, weight, bias)
+    activations._check_row(x)
+    return _activate(x, None, *_by_rows(x, weight, bias), eps, "safe" if safe else "norm", backend)[0]
+
+
+def gated_polynorm(
+    gate: Float[Tensor, "*batch F"],
+    up: Float[Tensor, "*batch F"],
+    weight: Float[Tensor, "*rows P"],
+    bias: Float[Tensor, "..."],
+    eps: float = 1e-6,
+    *,
+    backend: str = "auto",
+    safe: bool = False,
+) -> Float[Tensor, "*batch F"]:
+    """`activations.gated_polynorm`, keeping gate, up and the gate's row statistics for backward.
+
+    Raises what its twin raises, and ValueError for an unknown backend.
+    """
+    if _is_plain(backend):
+        return activations.gated_polynorm(gate, up, weight, bias, eps)
+    activations._check(gate, weight, bias)
+    activations._check_row(gate)
+    kind = "safe" if safe else "norm"
+    return _activate(gate, up.to(gate.dtype), *_by_rows(gate, weight, bias), eps, kind, backend)[0]
+
+
+def feed_forward(
+    x: Float[Tensor, "*batch D"],
+    w_up: Float[Tensor, "F D"],
+    weight: Float[Tensor, "*rows P"],
+    bias: Float[Tensor, "..."],
+    w_down: Float[Tensor, "D_out F"],
+    *,
+    w_gate: Float[Tensor, "F D"] | None = None,
+    activation: str = "polynorm",
+    eps: float = 1e-6,
+    backend: str = "auto",
+) -> Float[Tensor, "*batch D_out"]:
+    """A feed-forward layer, w_down act(w_up x), that keeps one tensor of tokens x F for backward instead of two.
+
+    The down-projection's gradient needs the activation's output; it is computed again from the pre-activation, which
+    the activation's own gradient reads anyway. `activation` is "polynorm" or "polyrelu". With `w_gate` the layer is
+    gated, w_down (act(w_gate x) * w_up x), and keeps two tensors instead of four.
+    Raises what the activation's twin raises, and ValueError for an unknown activation or backend.
+    """
+    if activation not in ("polynorm", "polyrelu"):
+        raise ValueError(f"unknown activation {activation!r} for a fused feed-forward; known: polynorm, polyrelu")
+    hidden = F.linear(x, w_up)
+    gate = hidden if w_gate is None else F.linear(x, w_gate)
+    up = None if w_gate is None else hidden
+    if _is_plain(backend):
+        plain = activations.polyrelu(gate, weight, bias) if activation == "polyrelu" else None
+        y = activations.polynorm(gate, weight, bias, eps) if plain is None else plain
+        return F.linear(y if up is None else y * up, w_down)
+    activations._check(gate, weight, bias)
+    activations._check_row(gate)
+    # the projection stands inside an operator that autocast cannot see into
+    w_down = w_down.to(gate.dtype)
+    kind = "norm" if activation == "polynorm" else "relu"
+    return _activate_project(gate, up, *_by_rows(gate, weight, bias), w_down, eps, kind, backend)[0]
+
+
+# Which backend -------------------------------------------------------------------------------------------------------
+
+
+def choose_backend(x: Float[Tensor, "*batch"], backend: str = "auto") -> str:
+    """The backend that a call on x takes: the wanted one, or the next one that this machine has, which is said once.
+
+    Raises ValueError for a name that is neither "auto" nor in BACKENDS.
+    """
+    wanted = _wanted(backend)
+    if wanted == "auto":
+        on_gpu = x.device.type == "cuda"
+        wanted = (
+            "triton" if on_gpu else "compiled" if x.numel() >= COMPILE_FROM and x.dtype != torch.float64 else "eager"
+        )
+    for name in BACKENDS[BACKENDS.index(wanted) :]:
+        obstacle = _obstacle(name, x.device, x.dtype)
+        if obstacle is None:
+            return name
+        _say_once(f"minipolycom: the {name} backend is not available ({obstacle}); taking the next one")
+    raise AssertionError("the eager backend has no obstacle")
+
+
+def _wanted(backend: str) -> str:
+    wanted = os.environ.get("MINIPOLYCOM_BACKEND", "auto") if backend == "auto" else backend
+    if wanted not in ("auto", *BACKENDS):
+        raise ValueError(f"unknown backend {wanted!r}; known: auto, {', '.join(BACKENDS)}")
+    return wanted
+
+
+def _is_plain(backend: str) -> bool:
+    return _wanted(backend) == "plain"
+
+
+@cache
+def _obstacle(backend: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a backend cannot serve tensors of this kind, or None."""
+    if backend == "triton":
+        if dtype == torch.float64:
+            return "its kernels compute in fp32"
+        try:
+            from minipolycom import triton_kernels
+        except ImportError:
+            return "triton is not installed"
+        if device.type != "cuda" and not triton_kernels.INTERPRETED:
+            return "it needs a CUDA device"
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 0):
+            return "it needs a GPU of compute capability 7.0 or newer"
+    if backend == "compiled" and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++", "cl"))):
+        return "no C++ compiler was found"
+    return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
+
+
+# Compiled: the formulas as torch.compile reads them ------------------------------------------------------------------
+
+
+def _unfold(x: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:
+    """u of each row in fp32 or better, and in safe mode the factor it was multiplied by."""
+    u = x.to(torch.promote_types(x.dtype, torch.float32))
+    if kind == "relu":
+        return torch.relu(u), None
+    if kind == "norm":
+        return u, None
+    scale = _row_scale(u)
+    return u * scale, scale
+
+
+def _row_scale(u: Tensor) -> Tensor:
+    """The inverse of the power of two under each row's largest magnitude, its exponent bits; 1 if that is 0, inf, NaN."""
+    bits, exponent = (torch.int64, 0x7FF << 52) if u.dtype == torch.float64 else (torch.int32, 0xFF << 23)
+    largest = u.detach().abs().amax(dim=-1, keepdim=True)
+    power = (largest.view(bits) & exponent).view(u.dtype)
+    return torch.where((power > 0) & (power < torch.inf), 1 / power, 1.0)
+
+
+def _eps_of(eps: float, scale: Tensor | None, order: int) -> list[float | Tensor]:
+    """What is added to the mean square of each power: eps, brought to the scale of the row."""
+    return [eps if scale is None else eps * scale ** (2 * p) for p in range(1, order + 1)]
+
+
+def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, Tensor]:
+    """y, and what backward needs to know of each row: r_1..r_P, and in safe mode the scale. w: first power first."""
+    u, scale = _unfold(x, kind)
+    order = w.shape[-1]
+    if kind == "relu":
+        a, stats = w, w.new_empty(len(x), 0)
+    else:
+        columns, power = [], u
+        for e in _eps_of(eps, scale, order):
+            columns.append(torch.rsqrt(power.square().mean(dim=-1, keepdim=True) + e))
+            power = power * u
+        stats = torch.cat(columns, dim=-1)
+        a = w * stats
+        stats = stats if scale is None else torch.cat([stats, scale], dim=-1)
+    y = _horner(a, u) * u + b
+    return (y if up is None else y * up).to(x.dtype), stats
+
+
+def _backward(
+    g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    """dx, d_up, t and the sum of g for each row, and y again if asked for."""
+    u, _ = _unfold(x, kind)
+    order = w.shape[-1]
+    g = g.to(u.dtype)
+    a = w if kind == "relu" else w * stats[:, :order]
+    y = d_up = None
+    if recompute or up is not None:
+        y = _horner(a, u) * u + b
+    if up is not None:
+        d_up, y, g = (g * y).to(x.dtype), y * up, g * up
+    columns, power = [], g
+    for _ in range(order):
+        power = power * u
+        columns.append(power.sum(dim=-1, keepdim=True))
+    t = torch.cat(columns, dim=-1)
+    slope = a * torch.arange(1, order + 1, device=x.device)
+    if kind == "relu":
+        dx = torch.where(u <= 0, 0.0, g * _horner(slope, u))
+    else:
+        r = stats[:, :order]
+        t = t * r
+        c = slope * (r * t / x.shape[-1])
+        dx = g * _horner(slope, u) - u * _horner(c, u * u)
+    if kind == "safe":
+        dx = dx * stats[:, order:]
+    return dx.to(x.dtype), d_up, t, g.sum(dim=-1, keepdim=True), y.to(x.dtype) if recompute else None
+
+
+def _horner(a: Tensor, u: Tensor) -> Tensor:
+    """a_1 + a_2 u + ... + a_P u^(P-1), one column of a for each coefficient."""
+    *lower, total = a.split(1, dim=-1)
+    for coefficient in reversed(lower):
+        total = total * u + coefficient
+    return total
+
+
+@cache
+def _compile(function):
+    return torch.compile(function, dynamic=True, fullgraph=True)
+
+
+def _compiled_forward(*args):
+    # orders, kinds and dtypes are specialised: more variants of one function than Dynamo allows unasked
+    with torch._dynamo.config.patch(recompile_limit=256):
+        return _compile(_forward)(*args)
+
+
+def _compiled_backward(*args):
+    with torch._dynamo.config.patch(recompile_limit=256):
+        return _compile(_backward)(*args)
+
+
+# Eager: the same, block by block, into buffers that stay in the cache ------------------------------------------------
+
+
+def _eager_forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, Tensor]:
+    order = w.shape[-1]
+    y = torch.empty_like(x)
+    stats = w.new_empty(len(x), {"relu": 0, "norm": order, "safe": order + 1}[kind])
+    w, b, scratch = w.expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    for rows in _blocks(x):
+        u, scale = _unfold(x[rows], kind)
+        powers, a = _powers(u, scratch[1:]), w[rows]
+        if kind != "relu":
+            length = torch.stack([torch.linalg.vector_norm(power, dim=-1) for power in powers], dim=1)
+            floor = w.new_tensor(eps) if scale is None else torch.cat(_eps_of(eps, scale, order), dim=1)
+            r = torch.addcmul(floor, length, length, value=1 / x.shape[-1]).rsqrt_()
+            stats[rows] = r if scale is None else torch.cat([r, scale], dim=1)
+            a = a * r
+        y_block = _polynomial(powers, a, out=scratch[0][: len(u)])
+        if up is None:
+            torch.add(y_block, b[rows], out=y[rows])
+        else:
+            torch.mul(y_block.add_(b[rows]), up[rows], out=y[rows])
+    return y, stats
+
+
+def _eager_backward(
+    g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    order, width = w.shape[-1], x.shape[-1]
+    dx, t, g_sum = torch.empty_like(x), w.new_empty(len(x), order), w.new_empty(len(x), 1)
+    y, d_up = torch.empty_like(x) if recompute else None, None if up is None else torch.empty_like(x)
+    w, b, scratch = w.expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    for rows in _blocks(x):
+        u, _ = _unfold(x[rows], kind)
+        powers, spare, g_block = _powers(u, scratch[1:]), scratch[0][: len(u)], g[rows].to(u.dtype)
+        a = w[rows] if kind == "relu" else w[rows] * stats[rows, :order]
+        if recompute or up is not None:
+            y_block = _polynomial(powers, a, out=spare).add_(b[rows])
+            if up is not None:
+                torch.mul(g_block, y_block, out=d_up[rows])
+                y_block, g_block = y_block.mul_(up[rows]), g_block * up[rows]
+            if recompute:
+                y[rows] = y_block
+        t_block = torch.stack([torch.mul(g_block, power, out=spare).sum(dim=-1) for power in powers], dim=1)
+        g_sum[rows] = g_block.sum(dim=-1, keepdim=True)
+        slopes = a * torch.arange(1, order + 1, device=x.device)
+        if kind == "relu":
+            c = None
+        else:
+            r = stats[rows, :order]
+            t_block.mul_(r)
+            c = (slopes * (r * t_block / width)).neg_().split(1, dim=1)
+        slopes = slopes.split(1, dim=1)
+        d = torch.mul(g_block, slopes[-1], out=spare)
+        for i in reversed(range(order)):
+            if i < order - 1:
+                d.mul_(u).addcmul_(g_block, slopes[i])
+            if c is not None:
+                d.addcmul_(powers[i], c[i])
+        if kind == "norm":
+            dx[rows] = d
+        else:
+            torch.mul(d, u > 0 if kind == "relu" else stats[rows, order:], out=dx[rows])
+        t[rows] = t_block
+    return dx, d_up, t, g_sum, y
+
+
+def _blocks(x: Tensor) -> list[slice]:
+    step = max(1, BLOCK // max(1, x.shape[-1]))
+    return [slice(start, start + step) for start in range(0, len(x), step)]
+
+
+def _scratch(x: Tensor, w: Tensor, count: int) -> list[Tensor]:
+    rows = min(len(x), max(1, BLOCK // max(1, x.shape[-1])))
+    return [w.new_empty(rows, x.shape[-1]) for _ in range(count)]
+
+
+def _powers(u: Tensor, buffers: list[Tensor]) -> list[Tensor]:
+    powers = [u]
+    for buffer in buffers:
+        powers.append(torch.mul(powers[-1], u, out=buffer[: len(u)]))
+    return powers
+
+
+def _polynomial(powers: list[Tensor], a: Tensor, out: Tensor) -> Tensor:
+    first, *others = a.split(1, dim=1)
+    torch.mul(powers[0], first, out=out)
+    for power, coefficient in zip(powers[1:], others, strict=True):
+        out.addcmul_(power, coefficient)
+    return out
+
+
+# Triton: the kernels are in a module of their own, imported where there is a GPU -------------------------------------
+
+
+def _triton_forward(*args) -> tuple[Tensor, Tensor]:
+    from minipolycom import triton_kernels
+
+    return triton_kernels.forward(*args)
+
+
+def _triton_backward(*args) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    from minipolycom import triton_kernels
+
+    return triton_kernels.backward(*args)
+
+
+# The operators: one forward, one backward, whatever the backend; torch.compile and CUDA graphs see them whole --------
+
+_FORWARD = {"triton": _triton_forward, "compiled": _compiled_forward, "eager": _eager_forward}
+_BACKWARD = {"triton": _triton_backward, "compiled": _compiled_backward, "eager": _eager_backward}
+
+
+@torch.no_grad()
+def _run_forward(
+    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    args = (_as_rows(x), _as_rows(up), *_ascending(x, weight, bias), eps, kind)
+    y, stats = _first_that_works(_FORWARD, x, backend, args)
+    return y.view(x.shape), stats
+
+
+@torch.no_grad()
+def _run_backward(
+    g: Tensor,
+    x: Tensor,
+    up: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    stats: Tensor,
+    kind: str,
+    backend: str,
+    recompute: bool,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    """dx, d_up, dw, db, and y in rows if asked for."""
+    args = (_as_rows(g), _as_rows(x), _as_rows(up), *_ascending(x, weight, bias), stats, kind, recompute)
+    dx, d_up, t, g_sum, y = _first_that_works(_BACKWARD, x, backend, args)
+    if weight.ndim == 1:  # shared by all rows: sums of many terms that nearly cancel
+        exact = torch.float32 if x.device.type == "mps" else torch.float64
+        t, g_sum = t.sum(dim=0, dtype=exact), g_sum.sum(dtype=exact)
+    dw, db = t.flip(-1).to(weight.dtype), g_sum.reshape(bias.shape).to(bias.dtype)
+    return dx.view(x.shape), None if d_up is None else d_up.view(x.shape), dw, db, y
+
+
+def _as_rows(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.reshape(-1, x.shape[-1]).contiguous()
+
+
+def _ascending(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The coefficients as the backends read them: first power first, one row of them or one for each row of x."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return weight.reshape(-1, weight.shape[-1]).flip(-1).to(wide), bias.reshape(-1, 1).to(wide)
+
+
+_broken: dict[str, str] = {}
+
+
+def _first_that_works(pieces: dict, x: Tensor, backend: str, args: tuple):
+    """The piece of the wanted backend, or the next one's if it fails: a compiler may be found and still not work."""
+    name = choose_backend(x, backend)
+    for candidate in BACKENDS[BACKENDS.index(name) : -1]:
+        if candidate in _broken or _obstacle(candidate, x.device, x.dtype):
+            continue
+        try:
+            return pieces[candidate](*args)
+        except RuntimeError as error:
+            if candidate == "eager":
+                raise
+            _broken[candidate] = str(error)
+            _say_once(f"minipolycom: the {candidate} backend failed; taking the next one ({error})")
+    raise AssertionError("the eager backend is always tried last")
+
+
+@torch.library.custom_op("minipolycom::activate", mutates_args=())
+def _activate(
+    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    return _run_forward(x, up, weight, bias, eps, kind, backend)
+
+
+@_activate.register_fake
+def _(x, up, weight, bias, eps, kind, backend):
+    return x.new_empty(x.shape), _fake_stats(x, weight, kind)
+
+
+@torch.library.custom_op("minipolycom::activate_backward", mutates_args=())
+def _activate_backward(
+    g: Tensor, x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, stats: Tensor, kind: str, backend: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dx, d_up, dw, db, _ = _run_backward(g, x, up, weight, bias, stats, kind, backend, recompute=False)
+    return dx, x.new_empty(0) if d_up is None else d_up, dw, db
+
+
+@_activate_backward.register_fake
+def _(g, x, up, weight, bias, stats, kind, backend):
+    d_up = x.new_empty(0) if up is None else x.new_empty(x.shape)
+    return x.new_empty(x.shape), d_up, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+
+
+@torch.library.custom_op("minipolycom::activate_project", mutates_args=())
+def _activate_project(
+    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, w_down: Tensor, eps: float, kind: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    y, stats = _run_forward(x, up, weight, bias, eps, kind, backend)
+    return F.linear(y, w_down), stats
+
+
+@_activate_project.register_fake
+def _(x, up, weight, bias, w_down, eps, kind, backend):
+    return x.new_empty(*x.shape[:-1], w_down.shape[0]), _fake_stats(x, weight, kind)
+
+
+@torch.library.custom_op("minipolycom::activate_project_backward", mutates_args=())
+def _activate_project_backward(
+    g: Tensor,
+    x: Tensor,
+    up: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    w_down: Tensor,
+    stats: Tensor,
+    kind: str,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    g_y = torch.matmul(g, w_down)
+    dx, d_up, dw, db, y = _run_backward(g_y, x, up, weight, bias, stats, kind, backend, recompute=True)
+    return dx, x.new_empty(0) if d_up is None else d_up, dw, db, _as_rows(g).t() @ y
+
+
+@_activate_project_backward.register_fake
+def _(g, x, up, weight, bias, w_down, stats, kind, backend):
+    d_up = x.new_empty(0) if up is None else x.new_empty(x.shape)
+    d_coefficients = weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+    return x.new_empty(x.shape), d_up, *d_coefficients, w_down.new_empty(w_down.shape)
+
+
+def _fake_stats(x: Tensor, weight: Tensor, kind: str) -> Tensor:
+    order = weight.shape[-1]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    rows = x.numel() // x.shape[-1] if kind != "relu" else x.shape[:-1].numel()
+    return x.new_empty(rows, {"relu": 0, "norm": order, "safe": order + 1}[kind], dtype=wide)
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.eps, ctx.kind, ctx.backend = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _activate_gradient(ctx, g, _):
+    x, up, weight, bias, stats = ctx.saved_tensors
+    if g is None:
+        return (None,) * 7
+    if torch.is_grad_enabled():  # these gradients will be differentiated in turn
+        return *_plain_gradients(ctx, g, (x, up, weight, bias)), None, None, None
+    dx, d_up, dw, db = _activate_backward(g, x, up, weight, bias, stats, ctx.kind, ctx.backend)
+    return dx, None if up is None else d_up, dw, db, None, None, None
+
+
+def _activate_project_gradient(ctx, g, _):
+    x, up, weight, bias, w_down, stats = ctx.saved_tensors
+    if g is None:
+        return (None,) * 8
+    if torch.is_grad_enabled():
+        return *_plain_gradients(ctx, g, (x, up, weight, bias, w_down)), None, None, None
+    saved = (x, up, weight, bias, w_down, stats)
+    dx, d_up, dw, db, d_down = _activate_project_backward(g, *saved, ctx.kind, ctx.backend)
+    return dx, None if up is None else d_up, dw, db, d_down, None, None, None
+
+
+def _plain_gradients(ctx, g: Tensor, inputs: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """The gradients by autograd through the formula, so that they can be differentiated again."""
+    x, up, weight, bias, *w_down = inputs
+    rows = None if up is None else up.reshape(-1, x.shape[-1])
+    y, _ = _forward(x.reshape(-1, x.shape[-1]), rows, *_ascending(x, weight, bias), ctx.eps, ctx.kind)
+    y = y.view(x.shape)
+    if w_down:
+        y = F.linear(y, *w_down)
+    wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
+    gradients = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+    return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
+
+
+_activate.register_autograd(_activate_gradient, setup_context=_keep)
+_activate_project.register_autograd(_activate_project_gradient, setup_context=_keep)
+
+
+def _by_rows(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Shared coefficients as they are; coefficients of rows spread over all leading axes of x."""
+    if weight.ndim == 1:
+        return weight, bias
+    rows = x.shape[:-1]
+    return weight.expand(*rows, -1).reshape(-1, weight.shape[-1]), bias.expand(*rows, -1).reshape(-1, 1)
