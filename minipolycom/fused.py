@@ -19,7 +19,7 @@ Three backends compute this, the first that the machine allows:
 
 `backend="auto"` takes triton on CUDA, and on a CPU eager up to 2^21 entries and compiled from there on, where the few
 seconds that compiling takes are paid back. An argument overrides it, and the variable MINIPOLYCOM_BACKEND overrides
-"auto". "plain" is the formula in `activations`. Where a backend is missing the next one is taken, and that is said once.
+"auto". "plain" is the formula in `activations`. Where a backend is missing, the next one is taken and that said once.
 
 Three kinds of row: "relu" (PolyReLU), "norm" (PolyNorm) and "safe" (PolyNorm with u = x / 2^k, 2^k the power of two
 under the row's largest magnitude; a power of two rounds nothing, so only overflow and underflow go away).
@@ -28,7 +28,9 @@ under the row's largest magnitude; a power of two rounds nothing, so only overfl
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +66,7 @@ def polyrelu(
     activations._check(x, weight, bias)
     if x.ndim == 0:
         return polyrelu(x[None], weight, bias, backend=backend)[0]
-    return _activate(x, None, *_by_rows(x, weight, bias), 0.0, "relu", backend)[0]
+    return _activate(x, None, *_by_rows(x, weight, bias), 0.0, "relu", backend)
 
 
 def polynorm(
@@ -86,7 +88,7 @@ def polynorm(
         return activations.polynorm(x, weight, bias, eps)
     activations._check(x, weight, bias)
     activations._check_row(x)
-    return _activate(x, None, *_by_rows(x, weight, bias), eps, "safe" if safe else "norm", backend)[0]
+    return _activate(x, None, *_by_rows(x, weight, bias), eps, "safe" if safe else "norm", backend)
 
 
 def gated_polynorm(
@@ -108,7 +110,7 @@ def gated_polynorm(
     activations._check(gate, weight, bias)
     activations._check_row(gate)
     kind = "safe" if safe else "norm"
-    return _activate(gate, up.to(gate.dtype), *_by_rows(gate, weight, bias), eps, kind, backend)[0]
+    return _activate(gate, up.to(gate.dtype), *_by_rows(gate, weight, bias), eps, kind, backend)
 
 
 def feed_forward(
@@ -144,7 +146,7 @@ def feed_forward(
     # the projection stands inside an operator that autocast cannot see into
     w_down = w_down.to(gate.dtype)
     kind = "norm" if activation == "polynorm" else "relu"
-    return _activate_project(gate, up, *_by_rows(gate, weight, bias), w_down, eps, kind, backend)[0]
+    return _project(gate, up, *_by_rows(gate, weight, bias), w_down, eps, kind, backend)
 
 
 # Which backend -------------------------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ def _unfold(x: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:
 
 
 def _row_scale(u: Tensor) -> Tensor:
-    """The inverse of the power of two under each row's largest magnitude, its exponent bits; 1 if that is 0, inf, NaN."""
+    """The inverse of the power of two under each row's largest magnitude, its exponent bits; 1 at 0, inf and NaN."""
     bits, exponent = (torch.int64, 0x7FF << 52) if u.dtype == torch.float64 else (torch.int32, 0xFF << 23)
     largest = u.detach().abs().amax(dim=-1, keepdim=True)
     power = (largest.view(bits) & exponent).view(u.dtype)
@@ -231,77 +233,83 @@ def _eps_of(eps: float, scale: Tensor | None, order: int) -> list[float | Tensor
     return [eps if scale is None else eps * scale ** (2 * p) for p in range(1, order + 1)]
 
 
-def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, Tensor]:
-    """y, and what backward needs to know of each row: r_1..r_P, and in safe mode the scale. w: first power first."""
+def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, list[Tensor]]:
+    """y, and what backward needs of each row, a column each: r_1..r_P, in safe mode the scale. w: first power first."""
     u, scale = _unfold(x, kind)
-    order = w.shape[-1]
-    if kind == "relu":
-        a, stats = w, w.new_empty(len(x), 0)
-    else:
-        columns, power = [], u
-        for e in _eps_of(eps, scale, order):
+    a, columns, power = w.split(1, dim=-1), [], u
+    if kind != "relu":
+        for e in _eps_of(eps, scale, len(a)):
             columns.append(torch.rsqrt(power.square().mean(dim=-1, keepdim=True) + e))
             power = power * u
-        stats = torch.cat(columns, dim=-1)
-        a = w * stats
-        stats = stats if scale is None else torch.cat([stats, scale], dim=-1)
+        a = [coefficient * r for coefficient, r in zip(a, columns, strict=True)]
     y = _horner(a, u) * u + b
-    return (y if up is None else y * up).to(x.dtype), stats
+    if scale is not None:
+        columns.append(scale)
+    return (y if up is None else y * up).to(x.dtype), columns
 
 
 def _backward(
     g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
-    """dx, d_up, t and the sum of g for each row, and y again if asked for."""
+) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor, Tensor | None]:
+    """dx, d_up, the columns t_1..t_P and the sum of g of each row, and y again if asked for."""
     u, _ = _unfold(x, kind)
-    order = w.shape[-1]
-    g = g.to(u.dtype)
-    a = w if kind == "relu" else w * stats[:, :order]
-    y = d_up = None
+    g, y, d_up = g.to(u.dtype), None, None
+    a, r = list(w.split(1, dim=-1)), stats.split(1, dim=-1)
+    if kind != "relu":
+        a = [coefficient * column for coefficient, column in zip(a, r, strict=False)]
     if recompute or up is not None:
         y = _horner(a, u) * u + b
     if up is not None:
         d_up, y, g = (g * y).to(x.dtype), y * up, g * up
-    columns, power = [], g
-    for _ in range(order):
+    t, power = [], g
+    for _ in a:
         power = power * u
-        columns.append(power.sum(dim=-1, keepdim=True))
-    t = torch.cat(columns, dim=-1)
-    slope = a * torch.arange(1, order + 1, device=x.device)
+        t.append(power.sum(dim=-1, keepdim=True))
+    slopes = [p * coefficient for p, coefficient in enumerate(a, start=1)]
+    dx = g * _horner(slopes, u)
     if kind == "relu":
-        dx = torch.where(u <= 0, 0.0, g * _horner(slope, u))
+        dx = torch.where(u <= 0, 0.0, dx)
     else:
-        r = stats[:, :order]
-        t = t * r
-        c = slope * (r * t / x.shape[-1])
-        dx = g * _horner(slope, u) - u * _horner(c, u * u)
+        t = [column * total for column, total in zip(r, t, strict=False)]
+        c = [slope * (column * total / x.shape[-1]) for slope, column, total in zip(slopes, r, t, strict=False)]
+        dx = dx - u * _horner(c, u * u)
     if kind == "safe":
-        dx = dx * stats[:, order:]
-    return dx.to(x.dtype), d_up, t, g.sum(dim=-1, keepdim=True), y.to(x.dtype) if recompute else None
+        dx = dx * r[-1]
+    y = y.to(x.dtype) if recompute else None
+    return dx.to(x.dtype), d_up, t, g.sum(dim=-1, keepdim=True), y
 
 
-def _horner(a: Tensor, u: Tensor) -> Tensor:
-    """a_1 + a_2 u + ... + a_P u^(P-1), one column of a for each coefficient."""
-    *lower, total = a.split(1, dim=-1)
+def _horner(a: list[Tensor], u: Tensor) -> Tensor:
+    """a_1 + a_2 u + ... + a_P u^(P-1)."""
+    *lower, total = a
     for coefficient in reversed(lower):
         total = total * u + coefficient
     return total
 
 
+def _compiled_forward(x, up, w, b, eps, kind):
+    variant = (kind, w.shape[-1], x.dtype, up is None)
+    y, columns = _compile(_forward, variant)(x, up, w, b, eps, kind)
+    return y, _table(columns, y)
+
+
+def _compiled_backward(g, x, up, w, b, stats, kind, recompute):
+    variant = (kind, w.shape[-1], x.dtype, up is None, recompute)
+    dx, d_up, columns, g_sum, y = _compile(_backward, variant)(g, x, up, w, b, stats, kind, recompute)
+    return dx, d_up, _table(columns, dx), g_sum, y
+
+
 @cache
-def _compile(function):
-    return torch.compile(function, dynamic=True, fullgraph=True)
+def _compile(function: FunctionType, variant: tuple) -> Callable:
+    # Dynamo allows a code object few specialisations, so each variant is compiled from a copy of the code
+    code = function.__code__.replace(co_name="_".join(map(str, (function.__name__, *variant))))
+    return torch.compile(FunctionType(code, function.__globals__), dynamic=True, fullgraph=True)
 
 
-def _compiled_forward(*args):
-    # orders, kinds and dtypes are specialised: more variants of one function than Dynamo allows unasked
-    with torch._dynamo.config.patch(recompile_limit=256):
-        return _compile(_forward)(*args)
-
-
-def _compiled_backward(*args):
-    with torch._dynamo.config.patch(recompile_limit=256):
-        return _compile(_backward)(*args)
+def _table(columns: list[Tensor], x: Tensor) -> Tensor:
+    """The columns side by side. Put together outside the compiled code: while each column is an output of its own,
+    Inductor computes it once per row and finishes the row before it turns to the next one."""
+    return torch.cat(columns, dim=1) if columns else x.new_empty(len(x), 0, dtype=torch.float32)
 
 
 # Eager: the same, block by block, into buffers that stay in the cache ------------------------------------------------
@@ -411,23 +419,24 @@ def _triton_backward(*args) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tens
     return triton_kernels.backward(*args)
 
 
-# The operators: one forward, one backward, whatever the backend; torch.compile and CUDA graphs see them whole --------
+# The differentiable functions, whatever the backend ------------------------------------------------------------------
 
 _FORWARD = {"triton": _triton_forward, "compiled": _compiled_forward, "eager": _eager_forward}
 _BACKWARD = {"triton": _triton_backward, "compiled": _compiled_backward, "eager": _eager_backward}
 
 
 @torch.no_grad()
-def _run_forward(
+def _activate_forward(
     x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: str, backend: str
 ) -> tuple[Tensor, Tensor]:
+    """y, and the table of row statistics."""
     args = (_as_rows(x), _as_rows(up), *_ascending(x, weight, bias), eps, kind)
     y, stats = _first_that_works(_FORWARD, x, backend, args)
     return y.view(x.shape), stats
 
 
 @torch.no_grad()
-def _run_backward(
+def _activate_backward(
     g: Tensor,
     x: Tensor,
     up: Tensor | None,
@@ -436,16 +445,45 @@ def _run_backward(
     stats: Tensor,
     kind: str,
     backend: str,
-    recompute: bool,
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
-    """dx, d_up, dw, db, and y in rows if asked for."""
+    recompute: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """dx, d_up, dw, db and, if asked for, y in rows. An operator returns no None: what does not apply is empty."""
     args = (_as_rows(g), _as_rows(x), _as_rows(up), *_ascending(x, weight, bias), stats, kind, recompute)
     dx, d_up, t, g_sum, y = _first_that_works(_BACKWARD, x, backend, args)
     if weight.ndim == 1:  # shared by all rows: sums of many terms that nearly cancel
         exact = torch.float32 if x.device.type == "mps" else torch.float64
         t, g_sum = t.sum(dim=0, dtype=exact), g_sum.sum(dtype=exact)
     dw, db = t.flip(-1).to(weight.dtype), g_sum.reshape(bias.shape).to(bias.dtype)
-    return dx.view(x.shape), None if d_up is None else d_up.view(x.shape), dw, db, y
+    d_up = x.new_empty(0) if d_up is None else d_up.view(x.shape)
+    return dx.view(x.shape), d_up, dw, db, x.new_empty(0) if y is None else y
+
+
+@torch.no_grad()
+def _project_forward(
+    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, w_down: Tensor, eps: float, kind: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    """w_down y, and the table of row statistics."""
+    y, stats = _activate_forward(x, up, weight, bias, eps, kind, backend)
+    return F.linear(y, w_down), stats
+
+
+@torch.no_grad()
+def _project_backward(
+    g: Tensor,
+    x: Tensor,
+    up: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    w_down: Tensor,
+    stats: Tensor,
+    kind: str,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """dx, d_up, dw, db and the gradient of w_down, for which y is computed again."""
+    *gradients, y = _activate_backward(
+        torch.matmul(g, w_down), x, up, weight, bias, stats, kind, backend, recompute=True
+    )
+    return *gradients, _as_rows(g).t() @ y
 
 
 def _as_rows(x: Tensor | None) -> Tensor | None:
@@ -458,10 +496,18 @@ def _ascending(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]
     return weight.reshape(-1, weight.shape[-1]).flip(-1).to(wide), bias.reshape(-1, 1).to(wide)
 
 
+def _by_rows(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Shared coefficients as they are; coefficients of rows spread over all leading axes of x."""
+    if weight.ndim == 1:
+        return weight, bias
+    rows = x.shape[:-1]
+    return weight.expand(*rows, -1).reshape(-1, weight.shape[-1]), bias.expand(*rows, -1).reshape(-1, 1)
+
+
 _broken: dict[str, str] = {}
 
 
-def _first_that_works(pieces: dict, x: Tensor, backend: str, args: tuple):
+def _first_that_works(pieces: dict[str, Callable], x: Tensor, backend: str, args: tuple) -> tuple:
     """The piece of the wanted backend, or the next one's if it fails: a compiler may be found and still not work."""
     name = choose_backend(x, backend)
     for candidate in BACKENDS[BACKENDS.index(name) : -1]:
@@ -477,104 +523,24 @@ def _first_that_works(pieces: dict, x: Tensor, backend: str, args: tuple):
     raise AssertionError("the eager backend is always tried last")
 
 
-@torch.library.custom_op("minipolycom::activate", mutates_args=())
-def _activate(
-    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: str, backend: str
-) -> tuple[Tensor, Tensor]:
-    return _run_forward(x, up, weight, bias, eps, kind, backend)
-
-
-@_activate.register_fake
-def _(x, up, weight, bias, eps, kind, backend):
-    return x.new_empty(x.shape), _fake_stats(x, weight, kind)
-
-
-@torch.library.custom_op("minipolycom::activate_backward", mutates_args=())
-def _activate_backward(
-    g: Tensor, x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, stats: Tensor, kind: str, backend: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dx, d_up, dw, db, _ = _run_backward(g, x, up, weight, bias, stats, kind, backend, recompute=False)
-    return dx, x.new_empty(0) if d_up is None else d_up, dw, db
-
-
-@_activate_backward.register_fake
-def _(g, x, up, weight, bias, stats, kind, backend):
-    d_up = x.new_empty(0) if up is None else x.new_empty(x.shape)
-    return x.new_empty(x.shape), d_up, weight.new_empty(weight.shape), bias.new_empty(bias.shape)
-
-
-@torch.library.custom_op("minipolycom::activate_project", mutates_args=())
-def _activate_project(
-    x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, w_down: Tensor, eps: float, kind: str, backend: str
-) -> tuple[Tensor, Tensor]:
-    y, stats = _run_forward(x, up, weight, bias, eps, kind, backend)
-    return F.linear(y, w_down), stats
-
-
-@_activate_project.register_fake
-def _(x, up, weight, bias, w_down, eps, kind, backend):
-    return x.new_empty(*x.shape[:-1], w_down.shape[0]), _fake_stats(x, weight, kind)
-
-
-@torch.library.custom_op("minipolycom::activate_project_backward", mutates_args=())
-def _activate_project_backward(
-    g: Tensor,
-    x: Tensor,
-    up: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    w_down: Tensor,
-    stats: Tensor,
-    kind: str,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    g_y = torch.matmul(g, w_down)
-    dx, d_up, dw, db, y = _run_backward(g_y, x, up, weight, bias, stats, kind, backend, recompute=True)
-    return dx, x.new_empty(0) if d_up is None else d_up, dw, db, _as_rows(g).t() @ y
-
-
-@_activate_project_backward.register_fake
-def _(g, x, up, weight, bias, w_down, stats, kind, backend):
-    d_up = x.new_empty(0) if up is None else x.new_empty(x.shape)
-    d_coefficients = weight.new_empty(weight.shape), bias.new_empty(bias.shape)
-    return x.new_empty(x.shape), d_up, *d_coefficients, w_down.new_empty(w_down.shape)
-
-
-def _fake_stats(x: Tensor, weight: Tensor, kind: str) -> Tensor:
-    order = weight.shape[-1]
-    wide = torch.promote_types(x.dtype, torch.float32)
-    rows = x.numel() // x.shape[-1] if kind != "relu" else x.shape[:-1].numel()
-    return x.new_empty(rows, {"relu": 0, "norm": order, "safe": order + 1}[kind], dtype=wide)
-
-
 def _keep(ctx, inputs, output):
     *tensors, ctx.eps, ctx.kind, ctx.backend = inputs
     ctx.save_for_backward(*tensors, output[1])
+    ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _activate_gradient(ctx, g, _):
-    x, up, weight, bias, stats = ctx.saved_tensors
+def _gradients(ctx, g: Tensor | None, backward: Callable) -> tuple[Tensor | None, ...]:
+    *inputs, stats = ctx.saved_tensors
     if g is None:
-        return (None,) * 7
+        return (None,) * (len(inputs) + 3)
     if torch.is_grad_enabled():  # these gradients will be differentiated in turn
-        return *_plain_gradients(ctx, g, (x, up, weight, bias)), None, None, None
-    dx, d_up, dw, db = _activate_backward(g, x, up, weight, bias, stats, ctx.kind, ctx.backend)
-    return dx, None if up is None else d_up, dw, db, None, None, None
+        return *_plain_gradients(ctx, g, inputs), None, None, None
+    dx, d_up, dw, db, d_down = backward(g, *inputs, stats, ctx.kind, ctx.backend)
+    return dx, None if inputs[1] is None else d_up, dw, db, *[d_down][: len(inputs) - 4], None, None, None
 
 
-def _activate_project_gradient(ctx, g, _):
-    x, up, weight, bias, w_down, stats = ctx.saved_tensors
-    if g is None:
-        return (None,) * 8
-    if torch.is_grad_enabled():
-        return *_plain_gradients(ctx, g, (x, up, weight, bias, w_down)), None, None, None
-    saved = (x, up, weight, bias, w_down, stats)
-    dx, d_up, dw, db, d_down = _activate_project_backward(g, *saved, ctx.kind, ctx.backend)
-    return dx, None if up is None else d_up, dw, db, d_down, None, None, None
-
-
-def _plain_gradients(ctx, g: Tensor, inputs: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+def _plain_gradients(ctx, g: Tensor, inputs: list[Tensor | None]) -> list[Tensor | None]:
     """The gradients by autograd through the formula, so that they can be differentiated again."""
     x, up, weight, bias, *w_down = inputs
     rows = None if up is None else up.reshape(-1, x.shape[-1])
@@ -587,13 +553,69 @@ def _plain_gradients(ctx, g: Tensor, inputs: tuple[Tensor | None, ...]) -> list[
     return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
 
 
-_activate.register_autograd(_activate_gradient, setup_context=_keep)
-_activate_project.register_autograd(_activate_project_gradient, setup_context=_keep)
+class _Activate(torch.autograd.Function):
+    forward = staticmethod(_activate_forward)
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    def backward(ctx, g, _):
+        return _gradients(ctx, g, _activate_backward)
 
 
-def _by_rows(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Shared coefficients as they are; coefficients of rows spread over all leading axes of x."""
-    if weight.ndim == 1:
-        return weight, bias
-    rows = x.shape[:-1]
-    return weight.expand(*rows, -1).reshape(-1, weight.shape[-1]), bias.expand(*rows, -1).reshape(-1, 1)
+class _Project(torch.autograd.Function):
+    forward = staticmethod(_project_forward)
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    def backward(ctx, g, _):
+        return _gradients(ctx, g, _project_backward)
+
+
+# The same as operators, which torch.compile, export and CUDA graphs take whole. A direct call costs less.
+
+_activate_op = torch.library.custom_op("minipolycom::activate", _activate_forward, mutates_args=())
+_activate_backward_op = torch.library.custom_op("minipolycom::activate_backward", _activate_backward, mutates_args=())
+_project_op = torch.library.custom_op("minipolycom::project", _project_forward, mutates_args=())
+_project_backward_op = torch.library.custom_op("minipolycom::project_backward", _project_backward, mutates_args=())
+
+
+def _shapes_of_stats(x: Tensor, weight: Tensor, kind: str) -> Tensor:
+    columns = {"relu": 0, "norm": weight.shape[-1], "safe": weight.shape[-1] + 1}[kind]
+    return x.new_empty(x.shape[:-1].numel(), columns, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _shapes_of_gradients(x: Tensor, up: Tensor | None, *others: Tensor) -> tuple[Tensor, ...]:
+    empty = x.new_empty(0) if up is None else torch.empty_like(up, memory_format=torch.contiguous_format)
+    return x.new_empty(x.shape), empty, *(tensor.new_empty(tensor.shape) for tensor in others)
+
+
+@_activate_op.register_fake
+def _(x, up, weight, bias, eps, kind, backend):
+    return x.new_empty(x.shape), _shapes_of_stats(x, weight, kind)
+
+
+@_activate_backward_op.register_fake
+def _(g, x, up, weight, bias, stats, kind, backend, recompute=False):
+    return *_shapes_of_gradients(x, up, weight, bias), x.new_empty(0)
+
+
+@_project_op.register_fake
+def _(x, up, weight, bias, w_down, eps, kind, backend):
+    return x.new_empty(*x.shape[:-1], len(w_down)), _shapes_of_stats(x, weight, kind)
+
+
+@_project_backward_op.register_fake
+def _(g, x, up, weight, bias, w_down, stats, kind, backend):
+    return _shapes_of_gradients(x, up, weight, bias, w_down)
+
+
+_activate_op.register_autograd(lambda ctx, g, _: _gradients(ctx, g, _activate_backward_op), setup_context=_keep)
+_project_op.register_autograd(lambda ctx, g, _: _gradients(ctx, g, _project_backward_op), setup_context=_keep)
+
+
+def _activate(*args) -> Tensor:
+    return (_activate_op if torch.compiler.is_compiling() else _Activate.apply)(*args)[0]
+
+
+def _project(*args) -> Tensor:
+    return (_project_op if torch.compiler.is_compiling() else _Project.apply)(*args)[0]
