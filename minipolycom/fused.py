@@ -523,10 +523,9 @@ def _first_that_works(pieces: dict[str, Callable], x: Tensor, backend: str, args
     raise AssertionError("the eager backend is always tried last")
 
 
-def _keep(ctx, inputs, output):
+def _keep(ctx, inputs: tuple, stats: Tensor) -> None:
     *tensors, ctx.eps, ctx.kind, ctx.backend = inputs
-    ctx.save_for_backward(*tensors, output[1])
-    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*tensors, stats)
     ctx.set_materialize_grads(False)
 
 
@@ -554,20 +553,26 @@ def _plain_gradients(ctx, g: Tensor, inputs: list[Tensor | None]) -> list[Tensor
 
 
 class _Activate(torch.autograd.Function):
-    forward = staticmethod(_activate_forward)
-    setup_context = staticmethod(_keep)
+    @staticmethod
+    def forward(ctx, *inputs):
+        y, stats = _activate_forward(*inputs)
+        _keep(ctx, inputs, stats)
+        return y
 
     @staticmethod
-    def backward(ctx, g, _):
+    def backward(ctx, g):
         return _gradients(ctx, g, _activate_backward)
 
 
 class _Project(torch.autograd.Function):
-    forward = staticmethod(_project_forward)
-    setup_context = staticmethod(_keep)
+    @staticmethod
+    def forward(ctx, *inputs):
+        y, stats = _project_forward(*inputs)
+        _keep(ctx, inputs, stats)
+        return y
 
     @staticmethod
-    def backward(ctx, g, _):
+    def backward(ctx, g):
         return _gradients(ctx, g, _project_backward)
 
 
@@ -609,13 +614,22 @@ def _(g, x, up, weight, bias, w_down, stats, kind, backend):
     return _shapes_of_gradients(x, up, weight, bias, w_down)
 
 
-_activate_op.register_autograd(lambda ctx, g, _: _gradients(ctx, g, _activate_backward_op), setup_context=_keep)
-_project_op.register_autograd(lambda ctx, g, _: _gradients(ctx, g, _project_backward_op), setup_context=_keep)
+def _keep_for_operator(ctx, inputs, output):
+    ctx.mark_non_differentiable(output[1])
+    _keep(ctx, inputs, output[1])
 
 
-def _activate(*args) -> Tensor:
-    return (_activate_op if torch.compiler.is_compiling() else _Activate.apply)(*args)[0]
+_activate_op.register_autograd(
+    lambda ctx, g, _: _gradients(ctx, g, _activate_backward_op), setup_context=_keep_for_operator
+)
+_project_op.register_autograd(
+    lambda ctx, g, _: _gradients(ctx, g, _project_backward_op), setup_context=_keep_for_operator
+)
 
 
-def _project(*args) -> Tensor:
-    return (_project_op if torch.compiler.is_compiling() else _Project.apply)(*args)[0]
+def _activate(*inputs) -> Tensor:
+    return _activate_op(*inputs)[0] if torch.compiler.is_compiling() else _Activate.apply(*inputs)
+
+
+def _project(*inputs) -> Tensor:
+    return _project_op(*inputs)[0] if torch.compiler.is_compiling() else _Project.apply(*inputs)
