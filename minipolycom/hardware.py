@@ -38,7 +38,7 @@ def tune_cpu(enabled: bool = True) -> str:
 
 
 def pick_accelerator(wish: str = "auto") -> str:
-    """"cuda" or "cpu": the wish, or the best there is. Raises ValueError for a GPU that is not there."""
+    """ "cuda" or "cpu": the wish, or the best there is. Raises ValueError for a GPU that is not there."""
     import torch
 
     if wish not in ("auto", "cpu", "cuda"):

@@ -7,7 +7,7 @@ rounding of a gated width to a multiple of 8 and four coefficients per layer.
 The laws of the initial weights, chosen so that the activation's input has the same scale at any width:
 
     every matrix                          N(0, 2 / (5 D)), as in the dense runs of PolyCom's code
-    the two that write to the residual    the same, divided by sqrt(2 L)  (GPT-2: the sum over layers keeps its variance)
+    the two that write to the residual    the same, divided by sqrt(2 L)  (as in GPT-2: the variance stays through L)
     embedding                             N(0, 1 / D), so that its rows have length one
     norms                                 1
 
