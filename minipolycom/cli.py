@@ -168,6 +168,28 @@ def parser_of(command: Callable):
     return parser
 
 
+def flags_of(command: Callable) -> set[str]:
+    """The options of a command that are on or off."""
+    return {name for name, parameter in inspect.signature(command).parameters.items() if parameter.annotation is bool}
+
+
+def spell_out(arguments: list[str], flags: set[str]) -> list[str]:
+    """Arguments as the parser wants them: --batch-size as --batch_size, --json as --json=true, --no-browser as
+    --browser=false."""
+    spelled = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option.startswith("--"):
+            name = option[2:].replace("-", "_")
+            if name in flags and not equals:
+                equals, value = "=", "true"
+            elif name.removeprefix("no_") in flags and not equals:
+                name, equals, value = name.removeprefix("no_"), "=", "false"
+            option = f"--{name}"
+        spelled.append(option + equals + value)
+    return spelled
+
+
 def refuse_unknown_options(parser, arguments: list[str]) -> None:
     known = sorted(option for option in parser._option_string_actions if option.startswith("--"))
     for argument in arguments:
@@ -196,9 +218,8 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "doctor" and not rest:  # must run even where the parser's own package is missing
             doctor()
             return
-        rest = [a if not a.startswith("--") else a.partition("=")[0].replace("-", "_").replace("__", "--", 1)
-                + "".join(a.partition("=")[1:]) for a in rest]  # fmt: skip
         parser = parser_of(COMMANDS[name])
+        rest = spell_out(rest, flags_of(COMMANDS[name]))
         refuse_unknown_options(parser, rest)
         given = parser.parse_args(rest, defaults=False)
         COMMANDS[name](**{key: value for key, value in given.as_dict().items() if key != "config"})

@@ -38,7 +38,7 @@ def tune_cpu(enabled: bool = True) -> str:
 
 
 def pick_accelerator(wish: str = "auto") -> str:
-    """ "cuda" or "cpu": the wish, or the best there is. Raises ValueError for a GPU that is not there."""
+    """The wish, "cuda" or "cpu", or the best there is. Raises ValueError for a GPU that is not there."""
     import torch
 
     if wish not in ("auto", "cpu", "cuda"):

@@ -42,7 +42,7 @@ class Run:
     model_config: GPTConfig
     train_config: object
     data: dict
-    """Source, tokenizer, context, batch size and seed of the tokens."""
+    """The settings of the tokens, and a key of the text itself: a run does not go on with a changed text."""
     tokenizer: object
     rows: list[dict] = field(default_factory=list)
     status: str = "running"
@@ -116,19 +116,19 @@ class Run:
             config = json.loads((path / "config.json").read_text())
             status = json.loads((path / "status.json").read_text())
             tokenizer = load_tokenizer((path / "tokenizer.json").read_text())
-            run = cls(
-                name=config["name"],
-                model_config=GPTConfig(**known_fields(GPTConfig, config["model"])),
-                train_config=TrainConfig(**known_fields(TrainConfig, config["train"])),
-                data=config["data"],
-                tokenizer=tokenizer,
-                rows=read_rows(path),
-                path=path,
-                **status,
-            )
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            name, model, train, data = (config[key] for key in ("name", "model", "train", "data"))
+        except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"the run in {path} is damaged: {type(error).__name__}: {error}") from None
-        return run
+        return cls(
+            name=name,
+            model_config=GPTConfig(**known_fields(GPTConfig, model)),
+            train_config=TrainConfig(**known_fields(TrainConfig, train)),
+            data=data,
+            tokenizer=tokenizer,
+            rows=read_rows(path),
+            path=path,
+            **known_fields(cls, status),
+        )
 
 
 def differing_fields(ours: dict, theirs: dict, prefix: str = "") -> list[str]:

@@ -353,6 +353,8 @@ def fit(
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             run.status = "finished" if run.step == train.steps else "stopped"
+        except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
+            raise KeyboardInterrupt from None
         except Diverged as error:
             kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
             run.status = "diverged"
@@ -370,17 +372,15 @@ def open_run(
     data: TokenData, model: GPTConfig, train: TrainConfig, out: Path | str | None, name: str
 ) -> tuple[Run, Path | None]:
     """A new run, or the one that `out` holds, cut back to its last checkpoint; and that checkpoint, if any."""
-    described = {
-        "source": data.source,
-        "tokenizer": data.tokenizer.name,
-        "context": data.context,
-        "batch_size": data.batch_size,
-        "seed": data.seed,
-    }
+    described = {**data.settings, "content": data.key}
     run = Run(
-        name=name, model_config=model, train_config=train, data=described, tokenizer=data.tokenizer,
+        name=name,
+        model_config=model,
+        train_config=train,
+        data=described,
+        tokenizer=data.tokenizer,
         path=Path(out) if out else None,
-    )  # fmt: skip
+    )
     if run.path is None:
         return run, None
     if run.path.exists() and not run.path.is_dir():
