@@ -11,6 +11,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
+from minipolycom.hardware import tune_cpu
+
 
 def lab(*, port: int = 8888, browser: bool = True) -> None:
     """Open the course in JupyterLab, on this machine only, behind its token.
@@ -40,7 +42,6 @@ def train(
     source: str = "stdlib",
     tokenizer: str = "bytes",
     out: Path | None = None,
-    tune: bool = True,
     **settings,
 ) -> None:
     """Train a language model on text and write the run to a folder; the same command again goes on where it stopped.
@@ -50,11 +51,7 @@ def train(
         source: Where the text comes from: stdlib, files:PATH (file, folder or pattern) or hub:NAME.
         tokenizer: bytes, or bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text.
         out: Folder of the run; without one, runs/PRESET-ACTIVATION.
-        tune: Whether to set OpenMP and malloc for speed on a shared CPU.
     """
-    from minipolycom.hardware import tune_cpu
-
-    print(tune_cpu(tune))
     from minipolycom.model import GPTConfig
     from minipolycom.text import TokenData
     from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
@@ -97,9 +94,6 @@ def sample(
         top_k: Draw among this many likeliest tokens only; 0 means among all.
         seed: Seed of the draws.
     """
-    from minipolycom.hardware import tune_cpu
-
-    tune_cpu()
     from minipolycom.runs import Run
 
     loaded = Run.load(run)
@@ -218,6 +212,9 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "doctor" and not rest:  # must run even where the parser's own package is missing
             doctor()
             return
+        settings = tune_cpu()  # before anything imports torch
+        if name == "train" and rest and "--help" not in rest:
+            print(settings)
         parser = parser_of(COMMANDS[name])
         rest = spell_out(rest, flags_of(COMMANDS[name]))
         refuse_unknown_options(parser, rest)

@@ -281,11 +281,15 @@ class Keeper(L.Callback):
         self.run.write_status()
 
     def show(self, last: bool) -> None:
-        row = self.run.rows[-1]
-        if row["step"] == self.run.step or last:
-            losses = ", ".join(f"{split} {self.run.losses(split)[-1]:.3f}" for split in ("train", "val"))
-            speed = row["tokens"] / max(row["seconds"], 1e-9)
-            self.bar.set_postfix_str(f"loss {losses}, {speed:,.0f} tokens/s", refresh=False)
+        trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
+        if trained and (trained[-1]["step"] == self.run.step or last):
+            tokens, seconds = (
+                trained[-1][key] - (trained[0][key] if trained[1:] else 0) for key in ("tokens", "seconds")
+            )
+            train, val = trained[-1]["loss"], self.run.losses("val")[-1]
+            self.bar.set_postfix_str(
+                f"loss {train:.3f}, val {val:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False
+            )
         self.bar.update(self.run.step - self.bar.n)
 
 
