@@ -37,8 +37,8 @@ class Packed:
     `val_bytes` is the length of the validation text in UTF-8, the mark at the end of each document included.
     """
 
-    train: UInt[np.ndarray, " N"]
-    val: UInt[np.ndarray, " N"]
+    train: UInt[np.ndarray, " N_train"]
+    val: UInt[np.ndarray, " N_val"]
     val_bytes: int
     tokenizer: Tokenizer
     description: str

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape, glob
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import datasets
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
@@ -51,6 +51,7 @@ class Documents(NamedTuple):
     description: str
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a source of text can do."""
 
@@ -228,7 +229,7 @@ def _read_table(path: Path) -> list[str]:
         return _texts(rows, path.name)
 
 
-def _texts(rows: IterableDataset, label: str, characters: float = math.inf) -> list[str]:
+def _texts(rows: IterableDataset, label: str, characters: int | float = math.inf) -> list[str]:
     """The texts of a table up to a number of characters; rows without text are passed over."""
     first = next(iter(rows), None)
     if first is None:

@@ -7,7 +7,7 @@ confused with text.
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import tokenizers
@@ -21,6 +21,7 @@ SMALLEST_BPE = 257
 """The 256 bytes, so that any text can be written, and the separator."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What a tokenizer can do.
 
