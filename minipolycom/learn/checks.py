@@ -106,14 +106,12 @@ class IsFunction(Check):
             signature = inspect.signature(answer)
         except (TypeError, ValueError):  # some functions written in C have none
             return None
-        count = len(exercise.parameters)
+        given = exercise.parameters
         try:
-            signature.bind(*range(count))
+            signature.bind(*given)
         except TypeError:
-            arguments = "argument" if count == 1 else "arguments"
-            return Failure(
-                seen=f"It is called with {count} {arguments} ({', '.join(exercise.parameters)}); yours takes `{signature}`."
-            )
+            arguments = f"{len(given)} argument{'s' if len(given) > 1 else ''} ({', '.join(given)})"
+            return Failure(seen=f"It is called with {arguments}; yours takes `{signature}`.")
         return None
 
 
@@ -128,7 +126,7 @@ class IsValue(Check):
         answer = trial.answer()
         if callable(answer):
             return Failure(seen=f"A value is expected; received {describe(answer)}. Pass what it returns.")
-        if self.choices and answer not in self.choices:
+        if self.choices and not any(close(choice, answer, rtol=0, atol=0) for choice in self.choices):
             known = ", ".join(repr(choice) for choice in self.choices)
             return Failure(seen=f"The answer is one of {known}; received {describe(answer)}.")
         return None
@@ -198,8 +196,8 @@ class KeepsInputs(Check):
             for name, before, after in zip(trial.exercise.parameters, outcome.before, outcome.after, strict=True):
                 if not close(before, after, rtol=0, atol=0):
                     seen = (
-                        f"The call changed its input `{name}`: it was {describe(before)} and is {describe(after)} afterwards. "
-                        "Whoever called the function still needs it as it was; compute into something new."
+                        f"The call changed its input `{name}`: it was {describe(before)} and is {describe(after)} "
+                        "afterwards. Whoever called the function still needs it as it was; compute into something new."
                     )
                     return Failure(seen=seen, arguments=outcome.before)
         return None
@@ -223,22 +221,25 @@ class Values(Check):
             return None
         at = right.index(False)
         want, got = reference.outcomes[at], trial.outcomes[at]
-        sentences, rows = [], ()
-        for (where, a), (_, b) in zip(
-            _leaves(want.ran.value), _leaves(as_expected(want.ran.value, got.ran.value)), strict=True
-        ):
-            if not close(a, b, rtol=self.rtol, atol=self.atol):
-                sentence, rows = _compare_entries(a, b, where, self.rtol, self.atol)
-                sentences.append(f"{sentence} Allowed is {self.atol:g} + {self.rtol:g} × |expected|: {self.because}.")
-                break
-        if trial.exercise.asks_for_function:
-            again = trial.outcome(got.case)
-            if not again.ran.returned or not close(got.ran.value, again.ran.value, rtol=self.rtol, atol=self.atol):
-                sentences.append("Called a second time with the same arguments it gave another result.")
-            else:
-                sentences.append(_relation(reference.outcomes, trial.outcomes))
-                sentences.append(_where_right(right, trial.exercise.cases))
-        return Failure(seen=" ".join(filter(None, sentences)), arguments=got.before, rows=rows)
+        pairs = zip(_leaves(want.ran.value), _leaves(as_expected(want.ran.value, got.ran.value)), strict=True)
+        where, a, b = next(
+            (where, a, b) for (where, a), (_, b) in pairs if not close(a, b, rtol=self.rtol, atol=self.atol)
+        )
+        if not trial.exercise.asks_for_function:
+            return Failure(seen=self._not_it(a, b))
+        seen, rows = _compare_entries(a, b, where, self)
+        again = trial.outcome(got.case)
+        if not again.ran.returned or not close(got.ran.value, again.ran.value, rtol=self.rtol, atol=self.atol):
+            seen += " Called a second time with the same arguments it gave another result."
+        else:
+            seen += _relation(reference.outcomes, trial.outcomes) + _where_right(right, trial.exercise.cases)
+        return Failure(seen=seen, arguments=got.before, rows=rows)
+
+    def _not_it(self, expected: Any, received: Any) -> str:
+        """For a task that asks for a value: what is wrong, without giving the value away."""
+        if _is_number(expected) and abs(received - expected) < 0.05 * abs(expected):
+            return f"{number(received)} is within 5 % of it; allowed is {self.rtol:.2g} × the value: {self.because}."
+        return f"Received {describe(received)}. That is not it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +252,8 @@ class Gradients(Check):
     name: ClassVar[str] = "gradients"
 
     def observed(self, trial: Trial) -> list:
-        return [run(_gradients, (trial.answer, case), trial.seconds) for case in trial.exercise.cases]
+        arguments = [(trial.answer, case, trial.exercise.parameters) for case in trial.exercise.cases]
+        return [run(_gradients, each, trial.seconds) for each in arguments]
 
     def failure(self, trial: Trial, reference: Trial) -> Failure | None:
         for case, want, got in zip(trial.exercise.cases, self.observed(reference), self.observed(trial), strict=True):
@@ -263,23 +265,20 @@ class Gradients(Check):
                 )
             if got.value is None:
                 seen = (
-                    "The values are right, but no gradient flows back from the result to the inputs. `.item()`, `float()`, "
-                    "`.detach()`, `.data`, `.numpy()`, `torch.tensor(...)` and `torch.no_grad()` all cut it."
+                    "The values are right, but no gradient flows back from the result to the inputs. `.item()`, "
+                    "`float()`, `.detach()`, `.data`, `.numpy()`, `torch.tensor(...)` and `torch.no_grad()` all cut it."
                 )
                 return Failure(seen=seen, arguments=arguments)
             for (name, a), (_, b) in zip(want.value, got.value, strict=True):
                 if not close(a, b, rtol=self.rtol, atol=self.atol):
-                    sentence, rows = _compare_entries(
-                        a, b, f"the gradient with respect to `{name}`", self.rtol, self.atol
-                    )
-                    seen = f"The values are right; {sentence[0].lower()}{sentence[1:]} Allowed is {self.atol:g} + {self.rtol:g} × |expected|: {self.because}."
-                    return Failure(seen=seen, arguments=arguments, rows=rows)
+                    seen, rows = _compare_entries(a, b, f"the gradient with respect to {name}", self)
+                    return Failure(seen=f"The values are right. {seen}", arguments=arguments, rows=rows)
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Property(Check):
-    """Something the mathematics promises: `holds(results)` over the results at these cases; `promise` says it in words."""
+    """Something the mathematics promises: `holds(results)` at these cases; `promise` says it in words."""
 
     promise: str
     cases: tuple[Case, ...]
@@ -301,7 +300,7 @@ class Property(Check):
             (outcome.case.label, describe(want.ran.value), describe(outcome.ran.value))
             for want, outcome in zip(expected, outcomes, strict=True)
         )
-        return Failure(seen=f"The values above are right, yet a promise is broken: {self.promise}.", rows=rows)
+        return Failure(seen=f"The values are right, yet a promise is broken: {self.promise}.", rows=rows)
 
 
 def ladder(*checks: Check) -> tuple[Check, ...]:
@@ -315,7 +314,7 @@ def value_ladder(*checks: Check, choices: tuple = ()) -> tuple[Check, ...]:
 
 
 def close(expected: Any, received: Any, *, rtol: float, atol: float) -> bool:
-    """Equal in kind, shape, dtype and, within the tolerances, in every entry; NaN equals NaN and nothing is broadcast."""
+    """Equal in kind, shape, dtype and, within the tolerances, in every entry; NaN equals NaN, nothing is broadcast."""
     if isinstance(expected, Tensor) and isinstance(received, Tensor):
         try:
             torch.testing.assert_close(received.detach(), expected.detach(), rtol=rtol, atol=atol, equal_nan=True)
@@ -329,6 +328,8 @@ def close(expected: Any, received: Any, *, rtol: float, atol: float) -> bool:
     if _is_number(expected) and _is_number(received):
         both_nan = math.isnan(expected) and math.isnan(received)
         return both_nan or math.isclose(expected, received, rel_tol=0, abs_tol=atol + rtol * abs(expected))
+    if isinstance(expected, str) and isinstance(received, str):
+        return expected.strip().casefold() == received.strip().casefold()
     return type(expected) is type(received) and bool(np.all(expected == received))
 
 
@@ -336,8 +337,6 @@ def as_expected(expected: Any, received: Any) -> Any:
     """The received value, a one-number tensor or array as a number where a number is expected."""
     if _is_number(expected) and isinstance(received, Tensor | np.ndarray | np.generic) and received.ndim == 0:
         return received.item()
-    if isinstance(expected, str) and isinstance(received, str):
-        return received.strip().casefold()
     return received
 
 
@@ -345,10 +344,12 @@ def describe(value: Any, entries: int = 6) -> str:
     """A value in a few words: its kind, shape, dtype and first entries."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
+        if _kind(value) != "a tensor" or value.is_meta:
+            return f"{_kind(value)} of shape {tuple(value.shape)}, {dtype}, on {value.device}"
         flat = value.detach().flatten()
         shown = ", ".join(number(entry) for entry in flat[:entries].tolist())
         more = ", …" if flat.numel() > entries else ""
-        return f"a {dtype} tensor of shape {tuple(value.shape)} [{shown}{more}]"
+        return f"{'an' if dtype.startswith('i') else 'a'} {dtype} tensor of shape {tuple(value.shape)} [{shown}{more}]"
     if isinstance(value, tuple | list):
         shown = "; ".join(describe(entry, entries=3) for entry in value[:3])
         return f"a {type(value).__name__} of {len(value)} ({shown}{'; …' if len(value) > 3 else ''})"
@@ -380,7 +381,7 @@ def _make(case: Case) -> tuple:
 
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
-        return "a tensor"
+        return "a tensor" if value.layout == torch.strided else "a sparse tensor"
     if isinstance(value, tuple | list):
         return f"a tuple of {len(value)}"
     if _is_number(value):
@@ -395,7 +396,7 @@ def _about(received: Any) -> str:
     if isinstance(received, tuple) and len(received) == 1:
         return "A comma at the end of a `return` line makes a tuple. "
     if isinstance(received, int | float):
-        return "`.item()`, `float()` and Python's own arithmetic give numbers; a tensor keeps its dtype, device and gradient. "
+        return "`.item()` and `float()` give Python numbers; a tensor keeps its dtype, its device and its gradient. "
     if inspect.isgenerator(received) or inspect.iscoroutine(received):
         return "A function with `yield` or `async` in it returns such an object instead of a result. "
     return ""
@@ -435,17 +436,15 @@ def _first_unequal(trial: Trial, reference: Trial, what: str, of: Callable[[Tens
         return None
     at = right.index(False)
     where, want, got = found[at][0]
-    sentences = [f"The {what} of {where} is {got}; expected is {want}."]
-    if what == "shape" and _is_transposed(reference.outcomes, trial.outcomes):
-        sentences.append("In every case it is the expected result with its two axes swapped.")
-    sentences.append(_where_right(right, trial.exercise.cases))
-    return Failure(seen=" ".join(filter(None, sentences)), arguments=trial.outcomes[at].before)
+    seen = f"The {what} of {where} is {got}; expected is {want}."
+    seen += _transposition(reference.outcomes, trial.outcomes) + _where_right(right, trial.exercise.cases)
+    return Failure(seen=seen, arguments=trial.outcomes[at].before)
 
 
 def _first_stop(outcomes: list[Outcome], trial: Trial) -> Failure | None:
     for index, outcome in enumerate(outcomes):
         if not outcome.ran.returned:
-            ran_before = ", ".join(before.case.label for before in outcomes[:index])
+            ran_before = "; ".join(before.case.label for before in outcomes[:index])
             seen = _stopped(outcome.ran, trial) + (f" It ran at {ran_before}." if ran_before else "")
             return Failure(seen=seen, arguments=outcome.before)
     return None
@@ -460,7 +459,7 @@ def _stopped(ran: Ran, trial: Trial) -> str:
             if ran.left_running
             else "and was stopped"
         )
-        return f"The call was still running after {seconds:g} seconds {end}.{at}"
+        return f"The call was still running after {seconds:g} s {end}.{at}"
     message = " ".join(str(ran.error).split())
     message = message if len(message) <= 300 else message[:300] + " …"
     line = f" It was raised at {ran.line}" if ran.line else ""
@@ -468,14 +467,13 @@ def _stopped(ran: Ran, trial: Trial) -> str:
     return f"Your code raised {type(ran.error).__name__}: {message.rstrip('.')}.{dots}{line}"
 
 
-def _compare_entries(expected: Any, received: Any, where: str, rtol: float, atol: float) -> tuple[str, tuple]:
-    """What differs between two leaves of one shape, and the table of the first entries that do."""
+def _compare_entries(expected: Any, received: Any, where: str, check: "Values | Gradients") -> tuple[str, tuple]:
+    """What differs between two leaves of one shape and how much may, with a table of the first entries that do."""
     capital = where[0].upper() + where[1:]
     if not isinstance(expected, Tensor) or not isinstance(received, Tensor):
-        shown = (("", number(expected) if _is_number(expected) else repr(expected), describe(received)),)
-        return f"{capital} differs.", shown
+        return f"{capital} is {describe(received)}; expected is {describe(expected)}.", ()
     a, b = expected.detach().double(), received.detach().double()
-    wrong = ~torch.isclose(b, a, rtol=rtol, atol=atol, equal_nan=True)
+    wrong = ~torch.isclose(b, a, rtol=check.rtol, atol=check.atol, equal_nan=True)
     places = wrong.nonzero()
     rows = tuple(
         (str(place), number(expected[tuple(place)].item()), number(received[tuple(place)].item()))
@@ -494,13 +492,16 @@ def _compare_entries(expected: Any, received: Any, where: str, rtol: float, atol
     if strange:
         return f"{sentence} Some received are {' or '.join(strange)}.", rows
     largest = (a - b).abs()[torch.isfinite(a - b)].max().item()
-    return f"{sentence} The largest difference is {largest:.3g}.", rows
+    if largest > 0.01 * a[torch.isfinite(a)].abs().max():  # no question of precision
+        return sentence, rows
+    allowed = f"{check.atol:g} + {check.rtol:g} × |expected|"
+    return f"{sentence} The largest difference is {largest:.3g}; allowed is {allowed}: {check.because}.", rows
 
 
 def _where_right(right: list[bool], cases: tuple[Case, ...]) -> str:
     """ "Right at shape (2, 5); wrong at shape (3, 7)", by shape or by seed if that sorts them, else case by case."""
     if not any(right):
-        return "" if len(right) == 1 else f"Wrong at all {len(right)} inputs tried."
+        return f" Wrong at all {len(right)} inputs tried."
 
     def sorted_by(label: Callable[[Case], str]) -> tuple[list[str], list[str]] | None:
         good = list(dict.fromkeys(label(case) for case, ok in zip(cases, right, strict=True) if ok))
@@ -513,7 +514,7 @@ def _where_right(right: list[bool], cases: tuple[Case, ...]) -> str:
         or sorted_by(lambda case: case.label)
     )
     good, bad = found
-    return f"Right at {'; '.join(good)}. Wrong at {'; '.join(bad)}."
+    return f" Right at {'; '.join(good)}. Wrong at {'; '.join(bad)}."
 
 
 def _relation(expected: list[Outcome], received: list[Outcome]) -> str:
@@ -526,8 +527,9 @@ def _relation(expected: list[Outcome], received: list[Outcome]) -> str:
     ]
     if not pairs:
         return ""
-    if _is_transposed(expected, received):
-        return "In every case it is the expected result with its two axes swapped."
+    transposition = _transposition(expected, received)
+    if transposition:
+        return transposition
     a, b = (torch.cat(column) for column in zip(*pairs, strict=True))
     if not (torch.isfinite(a) & torch.isfinite(b)).all() or len(a.unique()) < 3:
         return ""
@@ -535,31 +537,31 @@ def _relation(expected: list[Outcome], received: list[Outcome]) -> str:
     ratio = (b[large] / a[large]).median()
     if ratio.abs() > 1e-6 and close(ratio * a, b, rtol=1e-4, atol=1e-6):
         factor = "minus" if abs(ratio + 1) < 1e-4 else f"{ratio:.6g} times"
-        return f"In every case, received is {factor} the expected value."
+        return f" In every case, received is {factor} the expected value."
     shift = (b - a).median()
     if close(a + shift, b, rtol=1e-4, atol=1e-6):
-        return f"In every case, received is the expected value {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
+        return f" In every case, received is the expected value {'plus' if shift > 0 else 'minus'} {abs(shift):.6g}."
     return ""
 
 
-def _is_transposed(expected: list[Outcome], received: list[Outcome]) -> bool:
+def _transposition(expected: list[Outcome], received: list[Outcome]) -> str:
+    """Whether every matrix is the expected one with its axes swapped, and one of them not symmetric."""
     pairs = [
         (a, b)
         for want, got in zip(expected, received, strict=True)
         for (_, a), (_, b) in zip(_leaves(want.ran.value), _leaves(got.ran.value), strict=True)
         if isinstance(a, Tensor) and a.ndim == 2
     ]
-    return bool(pairs) and all(close(a.mT, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+    swapped = all(close(a.mT, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+    differ = not all(close(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+    return " In every case the matrix is the expected one with its two axes swapped." if swapped and differ else ""
 
 
-def _gradients(answer: Callable, case: Case) -> list[tuple[str, Tensor | None]] | None:
+def _gradients(answer: Callable, case: Case, names: tuple[str, ...]) -> list[tuple[str, Tensor]] | None:
     """The gradients of a fixed weighting of the results; None when the results carry none."""
     arguments = _make(case)
-    inputs = [
-        (where, leaf)
-        for where, leaf in _leaves(arguments, "the arguments")
-        if isinstance(leaf, Tensor) and leaf.is_floating_point()
-    ]
+    leaves = [pair for name, value in zip(names, arguments, strict=True) for pair in _leaves(value, f"`{name}`")]
+    inputs = [(where, leaf) for where, leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     for _, leaf in inputs:
         leaf.requires_grad_(True)
     results = [leaf for _, leaf in _leaves(answer(*arguments)) if isinstance(leaf, Tensor) and leaf.requires_grad]

@@ -61,7 +61,8 @@ class Exercise:
     """One task of the course.
 
     `reference` is a function, or a value (number, string, tensor) when the task asks for one; then `cases` stays empty.
-    `solution` is read off the reference unless given. `imports` stands above the stub, so that the cell runs on its own.
+    `statement`, `hints` and `explanation` are markdown. `stub` and `solution` are read off the reference unless given;
+    `imports` stands above them, so that the cell runs on its own.
     Raises ValueError for marks outside 1..5, no minutes, fewer than two hints, four wrong answers or one right answer.
     """
 
@@ -84,6 +85,9 @@ class Exercise:
     parameters: tuple[str, ...] = field(init=False, default=())
 
     def __post_init__(self):
+        object.__setattr__(self, "statement", inspect.cleandoc(self.statement))
+        object.__setattr__(self, "explanation", inspect.cleandoc(self.explanation))
+        object.__setattr__(self, "hints", tuple(inspect.cleandoc(hint) for hint in self.hints))
         for mark in ("difficulty", "importance"):
             if getattr(self, mark) not in range(1, 6):
                 raise ValueError(

@@ -22,7 +22,7 @@ SYMBOLS = {"passed": "✔", "not attempted": "○", "wrong": "✘"}
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What `check` found. `arguments` are those of the case that went wrong: `my_function(*verdict.arguments)` tries it again."""
+    """What `check` found. `arguments` are those that it went wrong with: `my_function(*verdict.arguments)`."""
 
     exercise: str
     status: str
@@ -87,7 +87,8 @@ class Verdict:
         if self.says:
             parts.append(f"<p><strong>Why:</strong> {_inline(self.says)}</p>")
         style = f"border-left: 4px solid {colour}; padding-left: 0.8em"
-        return f'<div class="minipolycom-verdict" role="status" data-status="{self.status}" style="{style}">{"".join(parts)}</div>'
+        marks = f'class="minipolycom-verdict" role="status" data-status="{self.status}"'
+        return f'<div {marks} style="{style}">{"".join(parts)}</div>'
 
 
 class Note(str):
@@ -204,9 +205,7 @@ def diagnose(exercise: Exercise, trial: Trial, expected: Trial, upto: int) -> Wr
 
     def behaves_like(entry: WrongAnswer) -> bool:
         other = Trial(exercise, entry.answer)
-        return all(
-            _same_outcome(mine, theirs, tolerance) for mine, theirs in zip(trial.outcomes, other.outcomes, strict=True)
-        ) and all(
+        return all(_same_outcome(mine, other.outcome(mine.case), tolerance) for mine in trial.outcomes) and all(
             _same_ran(mine, theirs, tolerance)
             for step, seen in zip(steps, observed, strict=True)
             for mine, theirs in zip(seen, step.observed(other), strict=True)

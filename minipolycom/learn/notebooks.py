@@ -30,10 +30,8 @@ the same bytes, and an edit changes the ids of the edited cells alone.
 import argparse
 import ast
 import hashlib
-import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +43,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from minipolycom.learn.exercise import Exercise
 from minipolycom.learn.exercises import EXERCISES
 from minipolycom.learn.paper_map import paper_map, read_claims
+from minipolycom.learn.progress import write_whole
 from minipolycom.learn.setup import repository, setup_cell
 from minipolycom.learn.tiers import COSTS, cost_table
 
@@ -117,11 +116,7 @@ def write(course: Path, pyproject: Path) -> list[Path]:
         if file.exists() and file.read_bytes() == text.encode():
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with open(handle, "wb") as stream:
-            stream.write(text.encode())
-        os.chmod(temporary, 0o644)
-        Path(temporary).replace(file)
+        write_whole(file, text)
         changed.append(file)
     return changed
 
@@ -158,6 +153,7 @@ def _notebook(source: _Source, solved: bool) -> str:
     cells = jupytext.reads(source.file.read_text(encoding="utf-8"), fmt="py:percent").cells
     _check_order(source, cells)
     for number, cell in enumerate(cells, start=1):
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's note on the blank lines after a function
         _check_marks(source, number, cell)
         _check_figures(source, number, cell)
         _check_cost(source, number, cell)
@@ -220,8 +216,14 @@ def _badge(source: _Source, solved: bool) -> str:
 
 def _add_exercise(source: _Source, exercise: Exercise, solved: bool) -> None:
     name = exercise.name
-    marks = f"Difficulty {_dots(exercise.difficulty)} · Importance {_dots(exercise.importance)} · about {exercise.minutes} minutes"
-    _add(source, new_markdown_cell(f"### Exercise: `{name}`\n\n{marks}\n\n{exercise.statement}"), f"{name}-task")
+    worth = f"Difficulty {_dots(exercise.difficulty)} · Importance {_dots(exercise.importance)}"
+    _add(
+        source,
+        new_markdown_cell(
+            f"### Exercise: `{name}`\n\n{worth} · about {exercise.minutes} minutes\n\n{exercise.statement}"
+        ),
+        f"{name}-task",
+    )
     code = exercise.solution if solved else exercise.stub
     answer = exercise.reference.__name__ if exercise.asks_for_function else name
     imports = "\n\n".join(filter(None, [exercise.imports, "from minipolycom.learn import check, hint, solution"]))
@@ -256,7 +258,8 @@ def _fold(summary: str, text: str) -> str:
 def _check_order(source: _Source, cells: list[NotebookNode]) -> None:
     if not cells or "title" not in cells[0].metadata or cells[0].cell_type != "markdown":
         raise ValueError(
-            f'{source.file.name}, cell 1: the first cell is the title: # %% [markdown] title="..." minutes=60 hardware="..."'
+            f"{source.file.name}, cell 1: the first cell is the title: "
+            '# %% [markdown] title="..." minutes=60 hardware="..."'
         )
     missing = [mark for mark in ("minutes", "hardware") if not cells[0].metadata.get(mark)]
     if missing:
@@ -304,7 +307,7 @@ def _check_marks(source: _Source, number: int, cell: NotebookNode) -> None:
             source,
             number,
             cell,
-            f"there is no exercise {name!r}; known: {', '.join(EXERCISES)}. Declare it, with its marks, in learn/exercises",
+            f"there is no exercise {name!r}; known: {', '.join(EXERCISES)}. Declare it in learn/exercises",
         )
     if name is not None and EXERCISES[name].notebook != source.name:
         _refuse(
@@ -342,7 +345,7 @@ def _check_figures(source: _Source, number: int, cell: NotebookNode) -> None:
                 source,
                 number,
                 cell,
-                f"{bare} draws figures without alt text; use or add a figure in minipolycom.viz.figures, which carries its own",
+                f"{bare} draws figures without alt text; take a figure from minipolycom.viz.figures, which carries it",
             )
 
 

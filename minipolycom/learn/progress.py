@@ -6,11 +6,9 @@ Two notebooks may write at once: each change is read, merged and replaced under 
 set aside under another name and a new one begun; one that cannot be written is said so in one line and stops nobody.
 """
 
-import contextlib
 import html
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -104,7 +102,7 @@ def export(to: str | Path) -> Path:
 
 
 def progress_map() -> "ProgressMap":
-    """The course as a small map: what is solved, tried and open, and what comes next. In a notebook it keeps itself up to date."""
+    """The course as a small map: what is solved, tried and open, and what comes next; it keeps itself up to date."""
     return ProgressMap()
 
 
@@ -221,15 +219,14 @@ def _parse(text: str) -> dict[str, dict[str, Any]]:
 
 def _write(file: Path, entries: dict[str, dict[str, Any]]) -> None:
     text = json.dumps({"format": 1, "exercises": entries}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    write_whole(file, text)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new, never a part."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_bytes(text.encode())
+    partial.replace(file)
 
 
 def _now() -> str:

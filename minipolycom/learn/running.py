@@ -85,12 +85,14 @@ def run(function: Callable, args: tuple, seconds: float | None = None) -> Ran:
 
 
 def raised_on_purpose(error: BaseException) -> bool:
-    """Whether a `raise` statement raised it, rather than an operation that failed."""
+    """Whether a `raise` statement of the learner's raised it, rather than an operation or a library that failed."""
     trace = error.__traceback__
     if trace is None:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
+    if not _is_learners(trace.tb_frame.f_code.co_filename):
+        return False
     at = {instruction.offset: instruction.opname for instruction in dis.get_instructions(trace.tb_frame.f_code)}
     return at.get(trace.tb_lasti) == "RAISE_VARARGS"
 
