@@ -45,7 +45,19 @@ class Cost:
         return f"{self.steps} steps, about {_minutes(self.minutes)}, {self.memory:g} GB of memory"
 
 
-COSTS: dict[str, dict[str, Cost]] = {}
+COSTS: dict[str, dict[str, Cost]] = {
+    # 00: two models of 0.46 million parameters, 16 windows of 128 bytes a step
+    "first_training": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
+        "cpu": Cost(steps=300, minutes=1, memory=0.7),
+        "gpu": Cost(steps=300, minutes=0.5, memory=0.7),
+    },
+    "shuffled_control": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
+        "cpu": Cost(steps=200, minutes=0.3, memory=0.7),
+        "gpu": Cost(steps=200, minutes=0.2, memory=0.7),
+    },
+}
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
 
 
