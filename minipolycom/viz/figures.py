@@ -20,7 +20,7 @@ from torch import Tensor
 
 from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED, polynorm, polyrelu
 from minipolycom.viz.svg import svg
-from minipolycom.viz.theme import NEUTRAL, PAGE_CSS, faint, style, styles
+from minipolycom.viz.theme import NEUTRAL, PAGE_CSS, PALETTE, STYLE, faint, style, styles
 
 ROW_WIDTH = 256
 STANDARD_ROW: Float[Tensor, " F"] = torch.tensor(
@@ -147,11 +147,11 @@ def lines(
 def bars(
     values: Mapping[str, float], xlabel: str, ylabel: str, title: str, alt: str | None = None, log: bool = False
 ) -> go.Figure:
-    """One bar per entry of `values`, in the colour of its name, with its number written above it."""
+    """One bar per entry of `values` with its number above it; an activation's in its own colour, all others in blue."""
     names, heights = list(values), [float(v) for v in values.values()]
     figure = _blank(title, xlabel, ylabel)
     figure.add_bar(
-        x=names, y=heights, name=ylabel, marker=dict(color=[colour for colour, _ in styles(names).values()]),
+        x=names, y=heights, name=ylabel, marker=dict(color=[STYLE.get(name, (PALETTE["blue"],))[0] for name in names]),
         text=[f"{v:.3g}" for v in heights], textposition="outside", cliponaxis=False, showlegend=False,
     )  # fmt: skip
     figure.update_layout(bargap=0.45, margin=dict(t=56))
@@ -275,7 +275,7 @@ def activation_panels(
         label = ("at the start", "at the start, slope", "polynorm, that entry at 0")[column - 1]
         figure.add_scatter(
             x=x.numpy(), y=ghost.numpy(), name=label, mode="lines", showlegend=column == 1, hoverinfo="skip",
-            line=dict(color=faint(NEUTRAL, 0.3), width=6), **_panel(column),
+            line=dict(color=faint(NEUTRAL, 0.3), width=6, simplify=False), **_panel(column),
         )  # fmt: skip
     _curve(figure, f"{name}, f(x)", x, y, of=name, legend=name not in made)
     _curve(figure, f"{name}, slope", x, slope, of=name, column=2, legend=False)
@@ -324,13 +324,17 @@ def follow(
 
 
 def training_curves(
-    rows: Iterable[Mapping], x: str = "step", floor: float | tuple[str, float] | None = None
+    rows: Iterable[Mapping],
+    x: str = "step",
+    floor: float | tuple[str, float] | None = None,
+    end: float | None = None,
 ) -> go.Figure:
     """Loss curves of any number of runs: validation bold with dots, training thin and faint, nothing smoothed.
 
     `rows` are a run's measurements (see `minipolycom.runs`), those of several runs one after the other. `x` is "step",
-    "tokens" or "seconds". `floor`, a value or (name, value), is drawn as a horizontal line to measure by.
-    A run is drawn in the style of its activation and named after it where no other run has the same one.
+    "tokens" or "seconds"; `end`, where that axis ends, is the last measurement unless given. `floor`, a value or
+    (name, value), is drawn as a horizontal line to measure by. A run is drawn in the style of its activation, and named
+    after it where no other run has the same one.
 
     Raises ValueError for an unknown `x`.
     """
@@ -340,7 +344,7 @@ def training_curves(
     for row in rows:
         runs.setdefault(row["run"], []).append(row)
     activations = [own[0]["activation"] for own in runs.values()]
-    figure = _blank("Loss while training", AXES[x], LOSS)
+    figure = _blank("Validation loss (dots) and training loss (thin)", AXES[x], LOSS)
     told = []
     for run, own in runs.items():
         activation = own[0]["activation"]
@@ -349,8 +353,11 @@ def training_curves(
         told.append(_add_run(figure, label, activation, x, train, val))
     if floor is not None:
         name, value = floor if isinstance(floor, tuple) else ("floor", floor)
-        _floor(figure, name, float(value), max((row[x] for own in runs.values() for row in own), default=1) or 1)
+        last = end or max((row[x] for own in runs.values() for row in own), default=0) or 1
+        _floor(figure, name, float(value), last)
         told.append(f"{name} {value:.3f}")
+    if end is not None:
+        figure.update_xaxes(range=[0, end])
     if not runs:
         figure.add_annotation(text="no measurements yet", x=0.5, y=0.5, xref="paper", yref="paper")
     return _describe(figure, f"{_capital(LOSS)}, over {AXES[x]}. {'; '.join(told) or 'No measurements yet'}.")
@@ -360,7 +367,7 @@ def _add_run(figure: go.Figure, label: str, activation: str, x: str, train: list
     colour, dash = style(activation)
     figure.add_scatter(
         x=[row[x] for row in train], y=[row["loss"] for row in train], name=f"{label}, training", mode="lines",
-        line=dict(color=faint(colour, 0.45), width=1.2), legendgroup=label, showlegend=False,
+        line=dict(color=faint(colour, 0.55), width=1.3), legendgroup=label, showlegend=False,
     )  # fmt: skip
     figure.add_scatter(
         x=[row[x] for row in val], y=[row["loss"] for row in val], name=label, mode="lines+markers",
@@ -447,7 +454,11 @@ def _gated(gate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 def _told(trace: go.Scatter) -> str:
     y = np.asarray(trace.y, dtype=float)
-    return f"{trace.name} from {y[0]:.3g} to {y[-1]:.3g}" if y.size else f"{trace.name} without values"
+    finite = y[np.isfinite(y)]
+    if not finite.size:
+        return f"{trace.name} without a finite value"
+    beyond = "" if np.isfinite(y[-1]) else ", then beyond any number"
+    return f"{trace.name} from {finite[0]:.3g} to {finite[-1]:.3g}{beyond}"
 
 
 def _capital(text: str) -> str:

@@ -35,7 +35,7 @@ class ActivationExplorer(widgets.VBox):
             "a1": slider("a₁, of x", -1, 1, START["a1"]),
             "bias": slider("bias b", -1, 1, START["bias"]),
         }
-        self.reset = button("Start values", "undo", self.start_values)
+        self.reset = button("Reset", "undo", self.start_values)
         self.reading = widgets.HTML()
         self.live = live_figure(self._drawn())
         for control in (self.choice, *self.sliders.values()):

@@ -25,29 +25,29 @@ class FigureInPlace:
     """One `FigureWidget`, made once (it carries plotly's five megabytes of script) and changed from then on."""
 
     def __init__(self, figure: go.Figure):
-        self.figure = go.FigureWidget(figure)
+        self.figure, self.given = go.FigureWidget(figure), figure
         self.figure._config = figures.CONFIG
         self.spoken = widgets.HTML(PAGE_CSS + figures.description(figure))
         self.widget = widgets.VBox([self.figure, self.spoken])
 
     def update(self, figure: go.Figure) -> None:
-        """Show another figure; a message to the page carries only what is different."""
-        shown = self.figure
-        same_curves = [trace.type for trace in shown.data] == [trace.type for trace in figure.data]
-        with shown.batch_update():
-            shown.layout.update(_changes(shown.layout, figure.layout))
-            if same_curves:
-                for old, new in zip(shown.data, figure.data, strict=True):
-                    old.update(_changes(old, new))
-        if not same_curves:
-            shown.data = ()
-            shown.add_traces(figure.data)
+        """Show another figure. The page is told only what differs from the last one, so a reader's zoom stays."""
+        before, self.given = self.given, figure
+        with self.figure.batch_update():
+            self.figure.layout.update(_changes(before.layout, figure.layout), overwrite=True)
+            if len(before.data) == len(figure.data):
+                for shown, old, new in zip(self.figure.data, before.data, figure.data, strict=True):
+                    shown.update(_changes(old, new), overwrite=True)
+        if len(before.data) != len(figure.data):
+            self.figure.data = ()
+            self.figure.add_traces(figure.data)
         self.spoken.value = PAGE_CSS + figures.description(figure)
 
 
 def _changes(old, new) -> dict:
+    """The properties of `new` that are not as in `old`; None for those that are gone."""
     before, after = old.to_plotly_json(), new.to_plotly_json()
-    return {key: value for key, value in after.items() if not np.array_equal(before.get(key), value)}
+    return {key: after.get(key) for key in before | after if not np.array_equal(before.get(key), after.get(key))}
 
 
 class FigureRedrawn:
@@ -68,7 +68,7 @@ def button(label: str, icon: str, action: Callable[[], object]) -> widgets.Butto
     return made
 
 
-def slider(label: str, low: float, high: float, value: float, step: float = 0.01) -> widgets.FloatSlider:
+def slider(label: str, low: float, high: float, value: float, step: float = 1 / 60) -> widgets.FloatSlider:
     return widgets.FloatSlider(
         description=label, min=low, max=high, value=value, step=step, readout_format=".2f" if step < 1 else ".0f",
         style=WIDE, layout=widgets.Layout(width="auto"),

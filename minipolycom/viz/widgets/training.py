@@ -19,6 +19,14 @@ from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, sentence, 
 LEVEL = 0.02
 """Nats per token within which two single runs are called level: about what another seed changes in a short run."""
 
+TABLE_CSS = """<style>
+.minipolycom { border-collapse: collapse; line-height: 1.6; }
+.minipolycom th, .minipolycom td { padding: 0 0.9em; text-align: right; }
+</style>"""
+
+GOING = ("preparing", "training", "paused", "stopping")
+"""The states of a live training between its start and its end; the others: ready, stopped, finished, failed."""
+
 
 class Turns:
     """Trainings that share a machine and go on one at a time, so that each one's clock counts its own work only."""
@@ -55,7 +63,7 @@ class LiveTraining(widgets.VBox):
     `rows` are all measurements so far, `runs` the runs that have ended, `errors` one sentence per run that failed.
     """
 
-    SECONDS_PER_REDRAW = 0.4
+    SECONDS_PER_REDRAW = 0.5
 
     def __init__(
         self,
@@ -65,6 +73,7 @@ class LiveTraining(widgets.VBox):
     ):
         self.jobs, self.steps, self.prepare = dict(jobs), steps, prepare
         self.state, self.reason, self.floor = "ready", "", None
+        self.superseded = False  # its page may be gone already: plotly's script complains about figures without one
         self.rows, self.runs, self.errors, self.controls = [], {}, {}, {}
         self.conductor: threading.Thread | None = None
         self.lock = threading.RLock()
@@ -99,10 +108,12 @@ class LiveTraining(widgets.VBox):
 
         if self.going:
             return
+        if self.conductor is not None:
+            self.conductor.join()
         _stop_the_other(self)
         self.rows, self.runs, self.errors = [], {}, {}
         self.controls = {name: Control() for name in self.jobs}
-        self.reason, self.result.value = "", ""
+        self.reason, self.result.value, self.superseded = "", "", False
         self._enter("preparing")
         self.conductor = threading.Thread(target=self._conduct, name="live training", daemon=True)
         self.conductor.start()
@@ -149,7 +160,7 @@ class LiveTraining(widgets.VBox):
 
     @property
     def going(self) -> bool:
-        return self.conductor is not None and self.conductor.is_alive()
+        return self.state in GOING
 
     @property
     def figure(self) -> go.Figure:
@@ -166,9 +177,9 @@ class LiveTraining(widgets.VBox):
             lines[name] = {
                 "status": self._status(name),
                 "steps": last["step"],
-                "validation loss": val[-1]["loss"] if val else float("nan"),
-                "seconds": last["seconds"],
-                "tokens per second": last["tokens"] / last["seconds"] if last["seconds"] else float("nan"),
+                "validation loss": round(val[-1]["loss"], 4) if val else float("nan"),
+                "seconds": round(last["seconds"], 2),
+                "tokens per second": round(last["tokens"] / last["seconds"]) if last["seconds"] else float("nan"),
             }
         return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
 
@@ -179,11 +190,13 @@ class LiveTraining(widgets.VBox):
             self.floor = self.prepare()
             self._train_in_turns()
         except Exception as error:  # shown in the widget: in a thread nobody would see it
-            self.errors["preparation"] = _one_sentence(error)
-        stopped = any(control.stopped for control in self.controls.values())
-        self._enter("failed" if self.errors else "stopped" if stopped else "finished")
-        self._redraw()
-        self.result.value = self._told()
+            self.errors["live training"] = _one_sentence(error)
+        with self.lock:
+            stopped = any(control.stopped for control in self.controls.values())
+            self.state = "failed" if self.errors else "stopped" if stopped else "finished"
+            self._redraw()
+            self.result.value = self._told()
+            self._show_state()
 
     def _train_in_turns(self) -> None:
         turns = Turns(self.jobs)
@@ -196,12 +209,20 @@ class LiveTraining(widgets.VBox):
                 self._enter("training")
         for thread in threads:
             thread.start()
-        drawn = -1
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(self.SECONDS_PER_REDRAW)
-            if len(self.rows) != drawn:
-                drawn = len(self.rows)
-                self._redraw()
+        try:
+            drawn = -1
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(self.SECONDS_PER_REDRAW)
+                if len(self.rows) != drawn:
+                    drawn = len(self.rows)
+                    self._redraw()
+        except Exception:
+            for control in self.controls.values():
+                control.stop()  # what cannot be shown does not go on unseen
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
 
     def _train(self, name: str, turns: Turns) -> None:
         def on_row(row: dict) -> None:
@@ -231,24 +252,21 @@ class LiveTraining(widgets.VBox):
 
     def _drawn(self) -> go.Figure:
         x = self.axis.value
-        figure = figures.training_curves(self._rows_now(), x=x, floor=self.floor)
-        figure.update_xaxes(range=[0, self.steps] if x == "step" else None, autorange=x != "step")
-        return figure
+        return figures.training_curves(self._rows_now(), x, self.floor, end=self.steps if x == "step" else None)
 
     def _redraw(self) -> None:
+        if self.superseded:
+            return
         with self.lock:
             self.live.update(self._drawn())
             for name, line in self.verdict.iterrows():
                 self.bars[name].value = int(line["steps"])
-                measured = (
-                    "" if pd.isna(line["validation loss"]) else f", validation loss {line['validation loss']:.3f}"
-                )
-                speed = (
-                    ""
-                    if pd.isna(line["tokens per second"])
-                    else f", {line['tokens per second']:,.0f} tokens per second"
-                )
-                self.readings[name].value = f"step {line['steps']} of {self.steps}{measured}{speed}"
+                told = [f"step {line['steps']} of {self.steps}"]
+                if not pd.isna(line["validation loss"]):
+                    told.append(f"validation loss {line['validation loss']:.3f}")
+                if not pd.isna(line["tokens per second"]):
+                    told.append(f"{line['tokens per second']:,.0f} tokens per second")
+                self.readings[name].value = ", ".join(told)
 
     def _enter(self, state: str) -> None:
         with self.lock:
@@ -269,9 +287,8 @@ class LiveTraining(widgets.VBox):
             "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
         }[self.state]
         self.sentence.value = sentence(html.escape(said), strong=self.state == "failed")
-        going = self.state in ("preparing", "training", "paused", "stopping")
-        self.start_button.disabled = going
-        self.start_button.description = "Start" if self.state in ("ready", "preparing") or going else "Start again"
+        self.start_button.disabled = self.going
+        self.start_button.description = "Start" if self.going or self.state == "ready" else "Start again"
         self.pause_button.disabled = self.state not in ("training", "paused")
         self.pause_button.description = "Resume" if self.state == "paused" else "Pause"
         self.pause_button.icon = "play" if self.state == "paused" else "pause"
@@ -296,12 +313,11 @@ class LiveTraining(widgets.VBox):
                 if gap >= LEVEL
                 else f"{html.escape(best)} and {html.escape(other)} end level, {gap:.3f} nats per token apart."
             )
-        shown = verdict.to_html(
-            border=0, na_rep="", formatters={
-                "validation loss": "{:.3f}".format, "seconds": "{:.1f}".format, "tokens per second": "{:,.0f}".format,
-            },
-        )  # fmt: skip
-        return sentence(said) + shown
+        numbers = {
+            "validation loss": "{:.3f}".format, "seconds": "{:.1f}".format, "tokens per second": "{:,.0f}".format,
+        }  # fmt: skip
+        shown = verdict.rename_axis(None).to_html(border=0, na_rep="", formatters=numbers, classes="minipolycom")
+        return TABLE_CSS + sentence(said) + shown
 
 
 def live_training(
@@ -361,8 +377,12 @@ def _stop_the_other(new: LiveTraining | None) -> None:
     """Stop the training that goes on in this process, if any, and wait for its last step; `new` takes its place."""
     global _going
     other, _going = _going, new
-    if other is not None and other is not new and other.going:
+    if other is None or other is new:
+        return
+    if other.going:
+        other.superseded = True
         other.stop("another one was begun")
+    if other.conductor is not None:
         other.conductor.join()
 
 
