@@ -7,30 +7,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from minipolycom.learn import Exercise
+from minipolycom.learn import Exercise, grading
 from minipolycom.learn.checks import Gradients, Property, Trial, Values
 from minipolycom.learn.exercises import EXERCISES
-from minipolycom.learn.grading import grade
 
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
 
 
-def problems(exercise: Exercise) -> Iterator[str]:
-    """What is wrong with the way an exercise is graded; nothing, if all is well. `mutate_graders.py` runs it too."""
+def problems(exercise: Exercise, graded: Exercise | None = None) -> Iterator[str]:
+    """What is wrong with the way an exercise is graded; nothing, if all is well.
+
+    `mutate_graders.py` has the same answers `graded` by a mutilated exercise.
+    """
+    grade = functools.partial(grading.grade, graded or exercise)
     for answer in (exercise.reference, *exercise.right):
-        verdict = grade(exercise, answer)
+        verdict = grade(answer)
         if not verdict.passed:
             yield f"a right answer is refused: {verdict}"
     for answer in (..., None, NotImplemented, *untouched(exercise)):
-        verdict = grade(exercise, answer)
+        verdict = grade(answer)
         if verdict.status != "not attempted":
             yield f"{answer} counts as an attempt: {verdict}"
     for entry in exercise.bank:
-        verdict = grade(exercise, entry.answer)
+        verdict = grade(entry.answer)
         if (verdict.status, verdict.check, verdict.misconception) != ("wrong", entry.fails, entry.misconception):
             yield f"{entry.misconception!r} gets the wrong verdict: {verdict}"
     for name, answer, check, sentence in faults(exercise):
-        verdict = grade(exercise, answer, seconds=0.3 if name == "endless" else None)
+        verdict = grade(answer, seconds=0.3 if name == "endless" else None)
         if verdict.check != check or sentence not in verdict.seen:
             yield f"the fault {name!r} should fail at {check!r} with {sentence!r}: {verdict}"
         if verdict.misconception:
@@ -90,6 +93,8 @@ def faults(exercise: Exercise) -> Iterator[tuple[str, object, str, str]]:
     check = next(check for check in exercise.ladder if isinstance(check, Values))
     off = 1 + 5 * check.rtol
     yield "not precise", changed(lambda leaf: leaf * off + 5 * check.atol), "values", "allowed is"
+    yield "tripled", changed(lambda leaf: 3 * leaf), "values", "received is 3 times the expected value"
+    yield "shifted", changed(lambda leaf: leaf + 1.7), "values", "received is the expected value plus 1.7"
     noise = changed(lambda leaf: leaf + torch.rand_like(leaf))
     yield "random", noise, "values", "Called a second time with the same arguments it gave another result"
     for name, touch in (("adds", lambda leaf: leaf.add_(1)), ("reshapes", lambda leaf: leaf.unsqueeze_(0))):
@@ -101,19 +106,16 @@ def faults(exercise: Exercise) -> Iterator[tuple[str, object, str, str]]:
 
         yield f"{name} in place", in_place, "inputs kept", "The call changed its input"
     first = right(*cases[0].make())
-    pasted = grade(exercise, lambda *arguments: first).check
-    yield "pasted", lambda *arguments: first, pasted if pasted in ("shape", "values") else "values", "Right at"
+    shapes = {tuple(leaf.shape for leaf in flat(right(*case.make()))) for case in cases}
+    yield "pasted", lambda *arguments: first, "values" if len(shapes) == 1 else "shape", "Right at"
     yield "cached by shape", cached(right), "values", "random seed 0"
     for check in exercise.ladder:
         if isinstance(check, Gradients):
             if not any(entry.fails == "gradients" for entry in exercise.bank):
                 yield "cut off", changed(lambda leaf: leaf.detach()), "gradients", "no gradient flows back"
-            yield (
-                "wrong gradient",
-                changed(lambda leaf: 2 * leaf - leaf.detach()),
-                "gradients",
-                "the gradient with respect",
-            )
+            more = 5 * check.rtol
+            off = changed(lambda leaf, more=more: leaf + more * (leaf - leaf.detach()))
+            yield "gradient not precise", off, "gradients", "the gradient with respect"
         if isinstance(check, Property):
             for case in check.cases:
                 broken = changed(lambda leaf: leaf + 1.7, only=case)
@@ -180,7 +182,6 @@ def test_no_two_seeds_have_the_same_result(exercise):
 @each_exercise
 def test_wrong_answers_differ_from_the_reference_by_more_than_rounding(exercise):
     check = next(check for check in exercise.ladder if isinstance(check, Values))
-    strict = functools.partial(grade, exercise)
     for entry in exercise.bank:
         if entry.fails != "values" or not exercise.asks_for_function:
             continue
@@ -190,7 +191,7 @@ def test_wrong_answers_differ_from_the_reference_by_more_than_rounding(exercise)
             for one, other in zip(wrong.outcomes, right.outcomes, strict=True)
             for a, b in zip(flat(one.ran.value), flat(other.ran.value), strict=True)
         )
-        assert largest > 100, f"{entry.misconception} is hardly told from the right answer: {strict(entry.answer)}"
+        assert largest > 100, f"{entry.misconception} is hardly told from the right answer"
 
 
 def test_the_course_has_its_exercises():
@@ -198,3 +199,12 @@ def test_the_course_has_its_exercises():
     print(f"{len(EXERCISES)} exercises, {wrong_answers} wrong answers, each with its diagnosis")
     assert len(EXERCISES) >= 5
     assert all(len(exercise.bank) >= 4 for exercise in EXERCISES.values())
+
+
+def test_no_piece_of_a_grader_can_be_taken_away_unnoticed():
+    import mutate_graders  # imports this module
+
+    alive, count = mutate_graders.survivors()
+    print(f"{count - len(alive)} of {count} mutants killed")
+    assert alive == []
+    assert count >= 80
