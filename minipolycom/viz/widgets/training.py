@@ -189,14 +189,12 @@ class LiveTraining(widgets.VBox):
         try:
             self.floor = self.prepare()
             self._train_in_turns()
+            self._redraw()
         except Exception as error:  # shown in the widget: in a thread nobody would see it
             self.errors["live training"] = _one_sentence(error)
-        with self.lock:
-            stopped = any(control.stopped for control in self.controls.values())
-            self.state = "failed" if self.errors else "stopped" if stopped else "finished"
-            self._redraw()
-            self.result.value = self._told()
-            self._show_state()
+        stopped = any(control.stopped for control in self.controls.values())
+        self._enter("failed" if self.errors else "stopped" if stopped else "finished")
+        self.result.value = self._told()
 
     def _train_in_turns(self) -> None:
         turns = Turns(self.jobs)
@@ -209,8 +207,8 @@ class LiveTraining(widgets.VBox):
                 self._enter("training")
         for thread in threads:
             thread.start()
+        drawn = 0
         try:
-            drawn = -1
             while any(thread.is_alive() for thread in threads):
                 time.sleep(self.SECONDS_PER_REDRAW)
                 if len(self.rows) != drawn:
