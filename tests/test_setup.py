@@ -102,7 +102,7 @@ def test_colab_takes_the_repository_first_and_the_wheel_where_that_fails(
 
 def test_colab_without_a_wheel_asks_for_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AssertionError, match="in Colab upload the wheel of `make wheel`"):
+    with pytest.raises(AssertionError, match=r"in Colab: upload its wheel \(`make wheel`\)"):
         Cell(monkeypatch, installed=False, colab=True).run()
 
 
@@ -159,9 +159,9 @@ def test_start_says_in_one_line_what_runs() -> None:
     with redirect_stdout(out):
         setup.start("00_start_here")
     first = out.getvalue().splitlines()[0]
-    assert first.startswith(f"minipolycom {setup.version('minipolycom')} on Python 3.")
+    assert first.startswith(f"00_start_here: minipolycom {setup.version('minipolycom')}, Python 3.")
     assert f"torch {setup.version('torch')}" in first
-    assert re.search(r"tier '(smoke|cpu|gpu)'", first)
+    assert re.search(r"; tier (smoke|cpu|gpu), ", first)
     assert pio.templates.default == "minipolycom"
 
 
@@ -211,5 +211,5 @@ def test_the_cell_installs_a_real_wheel_in_a_colab_without_the_package(wheel: Pa
     command = [tmp_path / "colab" / "bin" / "python", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=notebooks, env=env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("minipolycom ")
+    assert done.stdout.startswith("00_start_here: minipolycom ")
     assert str(tmp_path / "colab") in done.stdout.splitlines()[-1]

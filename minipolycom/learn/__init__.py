@@ -6,9 +6,10 @@ Names are looked up on first use, so that the generator and the set-up cell do n
 
 from importlib import import_module
 
+from minipolycom.learn.doctor import doctor  # at once: importing its module later would put that under its name
+
 _HOMES = {
     "checks": ("DType", "Gradients", "Property", "Values", "ladder", "value_ladder"),
-    "doctor": ("doctor",),
     "exercise": ("Case", "Exercise", "WrongAnswer", "grid"),
     "exercises": ("EXERCISES", "list_exercises", "print_exercises"),
     "grading": ("Verdict", "check", "hint", "reference", "solution"),
@@ -18,7 +19,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted({*_HOME_OF, doctor.__name__})
 
 
 def __getattr__(name: str):

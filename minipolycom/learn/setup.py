@@ -19,7 +19,7 @@ SETUP_CELL = """\
 import glob, importlib.util, os, sys
 if importlib.util.find_spec("minipolycom") is None:  # Colab installs the package of the course; elsewhere say how
     found = glob.glob("minipolycom-*.whl") + glob.glob("/content/minipolycom-*.whl") if "google.colab" in sys.modules else []
-    assert any(os.system(f"pip install -q --no-deps '{{f}}'") == 0 for f in found), "run `make learn`; in Colab upload the wheel of `make wheel`"
+    assert any(not os.system(f"pip install -q --no-deps '{{f}}'") for f in found), "run `make learn`; in Colab: upload its wheel (`make wheel`)"
 from minipolycom.learn import start; start("{notebook}")
 """  # noqa: E501
 
@@ -94,24 +94,24 @@ def start(notebook: str = "") -> None:
 
     In Colab the requirements that it lacks are installed first.
     """
-    if in_colab():
-        added = install_missing()
-        if added:
-            print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; replaced nothing.")
+    if in_colab() and (added := install_missing()):
+        print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; replaced nothing.")
 
-    from ..hardware import tune_cpu  # before torch is imported, which the next imports do
+    from minipolycom.hardware import tune_cpu
 
-    tune_cpu()
+    tune_cpu()  # before torch is imported, which the next imports do
     import plotly.io as pio
+    from IPython.display import display
 
-    from ..viz import theme  # noqa: F401  registers the template
-    from .tiers import tier
+    from minipolycom.learn.progress import progress_map
+    from minipolycom.learn.tiers import tier
+    from minipolycom.viz import theme  # noqa: F401  registers the template
 
     pio.templates.default = "minipolycom"
-    print(
-        f"minipolycom {version('minipolycom')} on Python {platform.python_version()}, torch {version('torch')}, "
-        f"{_device()}, sizes for the tier '{tier().name}'"
-    )
+    where = f"{notebook}: " if notebook else ""
+    what = f"minipolycom {version('minipolycom')}, Python {platform.python_version()}, torch {version('torch')}"
+    print(f"{where}{what}, {_device()}; tier {tier().name}, {tier().because}")
+    display(progress_map())
 
 
 def _name(requirement: str) -> str:
