@@ -328,7 +328,7 @@ def _check_figures(source: _Source, number: int, cell: NotebookNode) -> None:
                 "an image without alt text; say between the brackets what it shows: ![what it shows](...)",
             )
         for tag in re.findall(r"<img\b[^>]*>", cell.source, flags=re.IGNORECASE):
-            if not re.search(r"""\balt\s*=\s*(["'])\s*\S""", tag):
+            if not re.search(r"""\balt\s*=\s*["']\s*[^\s"']""", tag):
                 _refuse(source, number, cell, 'an <img> without alt text; add alt="what it shows"')
         return
     for node in ast.walk(_tree(source, number, cell)):
