@@ -1,0 +1,66 @@
+# make learn   from nothing to JupyterLab at the course
+# make test    from nothing to every test
+#
+# PYTHON names another Python, VENV another environment, ARGS goes to JupyterLab or pytest; pip's own settings
+# (PIP_CONSTRAINT, PIP_INDEX_URL, ...) are honoured. What is installed is remembered: a second call starts at once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help learn test notebooks check-notebooks wheel lint format colab clean
+
+help:
+	@echo "make learn            open the course in JupyterLab (installs what it needs first)"
+	@echo "make test             run every test, the browser tests included (installs what it needs first)"
+	@echo "make notebooks        write course/*.ipynb from course/source/*.py"
+	@echo "make check-notebooks  say whether the notebooks are what their sources give"
+	@echo "make wheel            build the package beside the notebooks, to upload to Colab"
+	@echo "make colab            run the set-up, the figures and the widgets on the versions that Colab ships"
+	@echo "make lint             ruff: rules and formatting"
+	@echo "make format           ruff: apply both"
+	@echo "make clean            remove the environment and what was built"
+
+learn: $(VENV)/.lab
+	$(BIN)/minipolycom lab $(ARGS)
+
+# torch.compile does not see through the shape checks, so its tests have a call of their own without them.
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=minipolycom,beartype.beartype $(ARGS)
+	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(ARGS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "minipolycom needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one that is: make learn PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lab: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -e '.[lab]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -e '.[test]'
+	@touch $@ $(VENV)/.lab
+
+notebooks: $(VENV)/.test
+	$(BIN)/python -m minipolycom.learn.notebooks
+
+check-notebooks: $(VENV)/.test
+	$(BIN)/python -m minipolycom.learn.notebooks --check
+
+wheel: | $(BIN)/python
+	rm -rf build course/minipolycom-*.whl
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir course .
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build course/minipolycom-*.whl

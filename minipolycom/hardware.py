@@ -1,0 +1,70 @@
+"""What the machine can do, and the two settings that decide how fast torch is on a shared CPU.
+
+Nothing here imports torch before `tune_cpu` has had its say.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
+_LARGEST_INT = 2**31 - 1
+
+
+def tune_cpu(enabled: bool = True) -> str:
+    """Make torch fast on a CPU that other programs use too, and return one line that says what was done.
+
+    - OMP_WAIT_POLICY=passive: an OpenMP thread that waits for its siblings sleeps instead of spinning. It is read
+      when torch is first imported, so it is set only before that, and never over the user's own choice.
+    - glibc's mmap and trim thresholds at their largest: big tensors are reused from the heap instead of being mapped
+      and unmapped by each operation. The price: memory once used stays with the process.
+
+    Off with `enabled=False` or MINIPOLYCOM_TUNE=0 in the environment.
+    """
+    if not enabled or os.environ.get("MINIPOLYCOM_TUNE") == "0":
+        return "CPU settings: left alone"
+    done = []
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    if policy:
+        done.append(f"OpenMP threads wait {policy.lower()}ly")
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        if mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT) and mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT):
+            done.append("large tensors stay on the heap")
+    return f"CPU settings: {', '.join(done) or 'nothing to set here'} (off: MINIPOLYCOM_TUNE=0)"
+
+
+def pick_accelerator(wish: str = "auto") -> str:
+    """The wish, "cuda" or "cpu", or the best there is. Raises ValueError for a GPU that is not there."""
+    import torch
+
+    if wish not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown accelerator {wish!r}; known: auto, cpu, cuda")
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device on this machine: use accelerator='cpu', or 'auto'")
+    if wish == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wish
+
+
+def pick_precision(wish: str = "auto", accelerator: str = "cpu") -> str:
+    """Lightning's name for the arithmetic of training: the wish, or what the chip really has.
+
+    bf16 needs a GPU of compute capability 8.0: older ones report it and emulate it slowly. On those, fp16 with loss
+    scaling; on a CPU, fp32. Raises ValueError for an unknown precision and for fp16 on a CPU.
+    """
+    known = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+    if wish not in known:
+        raise ValueError(f"unknown precision {wish!r}; known: {', '.join(known)}")
+    if wish == "16-mixed" and accelerator == "cpu":
+        raise ValueError("fp16 training needs a GPU: use precision='32-true' on a CPU")
+    if wish != "auto":
+        return wish
+    if accelerator == "cpu":
+        return "32-true"
+    import torch
+
+    return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"

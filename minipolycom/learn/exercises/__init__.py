@@ -1,0 +1,38 @@
+"""The exercises of the course: one file per notebook, in the order of the course."""
+
+import json
+
+from minipolycom.learn.exercise import Exercise
+from minipolycom.learn.exercises import nb00_start_here, nb01_why_nonlinearity
+
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for notebook in (nb00_start_here, nb01_why_nonlinearity) for exercise in notebook.EXERCISES
+}
+"""Each exercise by its name. A new notebook's file is added to the tuple above."""
+
+
+def list_exercises() -> list[dict[str, str | int]]:
+    """What there is to solve: name, notebook, marks, minutes, and how many wrong answers the bank tells apart."""
+    return [
+        {
+            "name": exercise.name,
+            "notebook": exercise.notebook,
+            "difficulty": exercise.difficulty,
+            "importance": exercise.importance,
+            "minutes": exercise.minutes,
+            "wrong_answers": len(exercise.bank),
+        }
+        for exercise in EXERCISES.values()
+    ]
+
+
+def print_exercises(as_json: bool = False) -> None:
+    """Print `list_exercises()` as a table, or as JSON."""
+    rows = list_exercises()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = [[key.replace("_", " ") for key in rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

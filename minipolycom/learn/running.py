@@ -1,0 +1,152 @@
+"""Run a learner's function: its result, its exception with the learner's own line, or a stop after a stated time.
+
+The call runs in a thread of its own, so it can be left behind from a notebook's main thread and from any other. When
+its time is up, an exception is raised inside it again and again until it ends; `except:` in a loop holds off one such
+exception, not the next hundred. Python delivers it between two of its instructions, so one long operation in C (a huge
+product, `time.sleep`) is not interrupted: then the caller goes on, the operation goes on in the background, and the
+result says so. A C operation that never lets go of the interpreter (`10**10**10`) cannot be stopped by any of this.
+"""
+
+import contextvars
+import ctypes
+import dis
+import inspect
+import linecache
+import sys
+import sysconfig
+import threading
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+TIME_LIMIT = 10.0
+"""Seconds that one call of a learner's function may take."""
+
+GRACE = 2.0
+"""Seconds spent on stopping a call before it is left to run on in the background."""
+
+
+class _Stopped(SystemExit):
+    """Raised inside a call whose time is up; a SystemExit, because a thread may end with one silently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of the learner's code: `where` is "line 3 of your cell"."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.text else self.where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What one call came to: a value, an error, or a stop (`timed_out`; `left_running` if it could not be ended)."""
+
+    value: object = None
+    error: BaseException | None = None
+    line: Line | None = None
+    timed_out: bool = False
+    left_running: bool = False
+
+    @property
+    def returned(self) -> bool:
+        return self.error is None and not self.timed_out
+
+
+def run(function: Callable, args: tuple, seconds: float | None = None) -> Ran:
+    """Call function(*args) in a thread and wait at most `seconds` (TIME_LIMIT when None)."""
+    box: dict[str, object] = {}
+    context = contextvars.copy_context()  # a notebook sends what is printed to the cell that is named in it
+
+    def work() -> None:
+        try:
+            box["value"] = context.run(function, *args)
+        except BaseException as error:
+            box["error"] = error
+
+    thread = threading.Thread(target=work, name="learner's code", daemon=True)
+    thread.start()
+    try:
+        thread.join(TIME_LIMIT if seconds is None else seconds)
+    except BaseException:  # the learner interrupts the cell: what runs in it ends too
+        _stop(thread)
+        raise
+    if thread.is_alive():
+        line = _current_line(thread)
+        return Ran(timed_out=True, line=line, left_running=not _stop(thread))
+    if "error" in box:
+        return Ran(error=box["error"], line=_raising_line(box["error"]))
+    return Ran(value=box.get("value"))
+
+
+def raised_on_purpose(error: BaseException) -> bool:
+    """Whether a `raise` statement of the learner's raised it, rather than an operation or a library that failed."""
+    trace = error.__traceback__
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    if not _is_learners(trace.tb_frame.f_code.co_filename):
+        return False
+    at = {instruction.offset: instruction.opname for instruction in dis.get_instructions(trace.tb_frame.f_code)}
+    return at.get(trace.tb_lasti) == "RAISE_VARARGS"
+
+
+def is_empty(function: object) -> bool:
+    """Whether a function's body does nothing: `...`, `pass`, a docstring, `return None`."""
+    if not isinstance(function, types.FunctionType) or function.__code__.co_flags & inspect.CO_GENERATOR:
+        return False
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "POP_TOP"}
+    instructions = list(dis.get_instructions(function))
+    constants = {instruction.argval for instruction in instructions if instruction.opname.endswith("_CONST")}
+    return {instruction.opname for instruction in instructions} <= nothing and constants <= {None, ...}
+
+
+def _stop(thread: threading.Thread) -> bool:
+    """Raise in the thread until it ends; False if it has not after GRACE seconds."""
+    give_up = time.monotonic() + GRACE
+    while thread.is_alive() and time.monotonic() < give_up:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stopped))
+        thread.join(0.001)
+    return not thread.is_alive()
+
+
+def _current_line(thread: threading.Thread) -> Line | None:
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None:
+        if _is_learners(frame.f_code.co_filename):
+            return _line(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def _raising_line(error: BaseException) -> Line | None:
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        if _is_learners(trace.tb_frame.f_code.co_filename):
+            found = _line(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
+
+
+def _line(filename: str, number: int) -> Line:
+    in_notebook = "ipykernel" in filename or filename.startswith("<ipython")
+    place = "your cell" if in_notebook else Path(filename).name
+    return Line(where=f"line {number} of {place}", text=linecache.getline(filename, number).strip())
+
+
+_NOT_THE_LEARNERS = (
+    str(Path(__file__).parent.parent),
+    *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")},
+    "<frozen",
+    "<__array_function__",
+)
+
+
+def _is_learners(filename: str) -> bool:
+    return not filename.startswith(_NOT_THE_LEARNERS)

@@ -1,0 +1,118 @@
+"""Compute tiers: how large a notebook's heavy cells are on this machine, and what they cost before they run.
+
+`smoke` shows in seconds that a cell works (tests use it), `cpu` is for two CPU cores, `gpu` for one GPU. The sizes of
+every heavy cell stand in one table, `COSTS`.
+"""
+
+import os
+from dataclasses import dataclass
+
+TIERS = {
+    "smoke": "a few steps, to see that everything works; its numbers mean nothing",
+    "cpu": "sized for 2 CPU cores",
+    "gpu": "sized for one GPU",
+}
+"""Each tier by its name, with what it is for."""
+
+ENVIRONMENT = "MINIPOLYCOM_TIER"
+
+_chosen: str | None = None  # by the learner, for this kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """A compute tier and why it was chosen."""
+
+    name: str
+    because: str
+
+    def __str__(self) -> str:
+        others = " or ".join(f'tier("{name}")' for name in TIERS if name != self.name)
+        return f"tier {self.name}: {TIERS[self.name]} ({self.because}); {others} changes it"
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a heavy cell costs at one tier: training steps, minutes on that tier's machine, GB of memory."""
+
+    steps: int
+    minutes: float
+    memory: float
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, about {_minutes(self.minutes)}, {self.memory:g} GB of memory"
+
+
+COSTS: dict[str, dict[str, Cost]] = {
+    # 00: two models of 0.46 million parameters, 16 windows of 128 bytes a step
+    "first_training": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
+        "cpu": Cost(steps=300, minutes=1, memory=0.7),
+        "gpu": Cost(steps=300, minutes=0.5, memory=0.7),
+    },
+    "shuffled_control": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
+        "cpu": Cost(steps=200, minutes=0.3, memory=0.7),
+        "gpu": Cost(steps=200, minutes=0.2, memory=0.7),
+    },
+}
+"""The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
+
+
+def tier(name: str | None = None) -> Tier:
+    """The tier in force; with a name, choose that one for this kernel.
+
+    What the learner chose comes first, then the environment variable MINIPOLYCOM_TIER, then a look at the machine.
+    Raises ValueError for a name that is no tier.
+    """
+    global _chosen
+    if name is not None:
+        _known(name, "tier()")
+        _chosen = name
+    if _chosen is not None:
+        return Tier(name=_chosen, because="you chose it")
+    if os.environ.get(ENVIRONMENT):
+        return Tier(name=_known(os.environ[ENVIRONMENT], ENVIRONMENT), because=f"{ENVIRONMENT} says so")
+    import torch
+
+    if torch.cuda.is_available():
+        return Tier(name="gpu", because=f"found {torch.cuda.get_device_name()}")
+    return Tier(name="cpu", because="found no GPU")
+
+
+def cost(cell: str) -> Cost:
+    """The cost of a heavy cell at the tier in force, printed, so that it stands there before the work begins.
+
+    Raises ValueError for a cell that is not in COSTS.
+    """
+    if cell not in COSTS:
+        raise ValueError(
+            f"no cost is declared for {cell!r}; known: {', '.join(COSTS) or 'none'}. Add it to COSTS in learn/tiers.py"
+        )
+    now = tier()
+    print(f"{now.name}: {COSTS[cell][now.name]}")
+    return COSTS[cell][now.name]
+
+
+def cost_table(cell: str) -> str:
+    """The cost of a heavy cell at every tier, as a markdown table.
+
+    Raises ValueError for a cell that lacks a tier or is not in COSTS.
+    """
+    missing = [name for name in TIERS if name not in COSTS.get(cell, {})]
+    if missing:
+        raise ValueError(f"no cost is declared for {cell!r} at {', '.join(missing)}; add it to COSTS in learn/tiers.py")
+    rows = [f"| {name} | {c.steps} | {_minutes(c.minutes)} | {c.memory:g} GB |" for name, c in COSTS[cell].items()]
+    return "\n".join(["| tier | steps | time | memory |", "|---|---|---|---|", *rows])
+
+
+def _known(name: str, source: str) -> str:
+    if name not in TIERS:
+        raise ValueError(f"{source} takes one of {', '.join(TIERS)}; got {name!r}")
+    return name
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:g} min"

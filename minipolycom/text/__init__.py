@@ -1,0 +1,9 @@
+"""Text as tokens: where documents come from, how they are cut into tokens, and the batches a model trains on.
+
+Reading order: sources (documents) -> tokenizers -> packing (one flat array per split, on disk) -> data (batches).
+"""
+
+from minipolycom.text.data import TokenBatch, TokenData
+from minipolycom.text.tokenizers import load_tokenizer
+
+__all__ = ["TokenBatch", "TokenData", "load_tokenizer"]

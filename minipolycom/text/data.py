@@ -1,0 +1,207 @@
+"""TokenData: text of a source as batches of windows, for Lightning or a plain loop."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from minipolycom.text.packing import Packed, cache_key, default_cache, pack
+from minipolycom.text.sources import open_source
+from minipolycom.text.tokenizers import Tokenizer, tokenizer_trainer
+
+GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
+
+
+class TokenBatch(NamedTuple):
+    """Windows of text, and the same windows one token later: targets[b, t] is the token after inputs[b, t]."""
+
+    inputs: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+
+
+class TokenData(LightningDataModule):
+    """The text of a source as batches of token windows.
+
+    source: "stdlib" (Python's own standard library on this machine), "files:PATH[,PATH...]" (files, folders, patterns;
+        the bare path of one that exists will do), or "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub)
+    context: tokens in a window (T)
+    batch_size: windows in a batch (B)
+    tokenizer: "bytes", or "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text
+    seed: chooses the windows of the training batches, together with the number of the step
+    cache_dir: folder for packed text; None is $MINIPOLYCOM_CACHE, else minipolycom in the user's cache folder
+    hub_characters: how much text is taken from the beginning of a Hub data set
+
+    Text is read, packed and cached when it is first asked for, by Lightning or by any attribute below. Documents follow
+    each other in a fixed order, each ended by token 0.
+
+    Raises ValueError for settings out of range, text that cannot be read, and text shorter than one window per split.
+    """
+
+    start_step: int = 0
+    """The step whose batch comes first from the next iterator over `train_dataloader()`; set it to resume a run."""
+
+    def __init__(
+        self,
+        source: str = "stdlib",
+        *,
+        context: int = 128,
+        batch_size: int = 16,
+        tokenizer: str = "bytes",
+        seed: int = 0,
+        cache_dir: Path | str | None = None,
+        hub_characters: int = 20_000_000,
+    ):
+        super().__init__()
+        _check_whole("context", context, least=1)
+        _check_whole("batch_size", batch_size, least=1)
+        _check_whole("seed", seed, least=0)
+        _check_whole("hub_characters", hub_characters, least=1)
+        tokenizer_trainer(tokenizer)  # refuses a bad setting here, long before the text is read
+        self.context = context
+        self.batch_size = batch_size
+        self.seed = seed
+        self._source_setting = source
+        self._tokenizer_setting = tokenizer
+        self._hub_characters = hub_characters
+        self._source = open_source(source, hub_characters)
+        self._cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What the batches depend on, as the arguments that make them again."""
+        return {
+            "source": self._source_setting,
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "tokenizer": self._tokenizer_setting,
+            "seed": self.seed,
+            "hub_characters": self._hub_characters,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """A name for the packed text: it changes with the content of the source and with the tokenizer."""
+        return cache_key(self._source, self._tokenizer_setting)
+
+    @cached_property
+    def _packed(self) -> Packed:
+        packed = pack(self._source, self._tokenizer_setting, self._cache, self.key)
+        for split, tokens in (("training", packed.train), ("validation", packed.val)):
+            if len(tokens) <= self.context:
+                raise ValueError(
+                    f"{packed.description}: the {split} text has {len(tokens)} tokens, and one window needs "
+                    f"context + 1 = {self.context + 1}; give a longer text or a smaller context"
+                )
+        return packed
+
+    def prepare_data(self) -> None:
+        """Read, pack and cache the text."""
+        _ = self._packed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the packed text, which is made first where it is missing; `stage` makes no difference."""
+        _ = self._packed
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._packed.tokenizer
+
+    @property
+    def train_tokens(self) -> UInt[np.ndarray, " N"]:
+        """The training text: a read-only view of the file in the cache."""
+        return self._packed.train
+
+    @property
+    def val_tokens(self) -> UInt[np.ndarray, " N"]:
+        """The validation text: a read-only view of the file in the cache."""
+        return self._packed.val
+
+    @property
+    def description(self) -> str:
+        """One line: where the text comes from, how it is divided, and how many tokens that makes."""
+        n_train, n_val = len(self.train_tokens), len(self.val_tokens)
+        tokens = f"{n_train:,} training and {n_val:,} validation tokens ({self._tokenizer_setting})"
+        return f"{self._packed.description}: {tokens}"
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of UTF-8 per token in the validation text: a loss in nats per token, divided by it, is per byte."""
+        return self._packed.val_bytes / len(self.val_tokens)
+
+    @cached_property
+    def unigram_entropy(self) -> float:
+        """The loss, in nats per token, of the best guess that ignores what came before.
+
+        H = -sum_v p_v ln p_v,   with p_v the share of token v in the validation text.
+        """
+        counts = np.bincount(self.val_tokens)
+        p = counts[counts > 0] / counts.sum()
+        return float(-(p * np.log(p)).sum())
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches without end, from step `start_step` on; each is a pure function of the seed and its step."""
+        return DataLoader(_RandomWindows(self), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """Every window of the validation text once, without overlap, always in the same order.
+
+        Any number of first batches is spread evenly over the text, so that a few of them stand for all of it. The last
+        batch may be smaller than the others.
+        """
+        return DataLoader(_EachWindowOnce(self), batch_size=None)
+
+
+class _RandomWindows(IterableDataset):
+    """Batches of windows that begin anywhere, drawn anew at each step."""
+
+    def __init__(self, data: TokenData):
+        self.data = data
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        data = self.data
+        for step in itertools.count(data.start_step):
+            # NumPy mixes the pair well; a torch.Generator on the CPU keeps 32 bits of its seed and drops the rest.
+            random = np.random.default_rng((data.seed, step))
+            starts = random.integers(len(data.train_tokens) - data.context, size=data.batch_size)
+            yield _windows(data.train_tokens, starts, data.context)
+
+
+class _EachWindowOnce(Dataset):
+    """Batches of the windows that begin at multiples of the context, as a list of a known length."""
+
+    def __init__(self, data: TokenData):
+        self.data = data
+        n_windows = (len(data.val_tokens) - 1) // data.context
+        # Multiples of the golden ratio, taken modulo 1, fill the interval evenly at any length; their ranks, the text.
+        order = np.argsort(np.argsort(np.arange(n_windows) * GOLDEN_RATIO % 1))
+        self.starts = order * data.context
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.starts) / self.data.batch_size)
+
+    def __getitem__(self, batch: int) -> TokenBatch:
+        data = self.data
+        starts = self.starts[batch * data.batch_size : (batch + 1) * data.batch_size]
+        return _windows(data.val_tokens, starts, data.context)
+
+
+def _windows(tokens: UInt[np.ndarray, " N"], starts: Int[np.ndarray, " B"], context: int) -> TokenBatch:
+    both = tokens[starts[:, None] + np.arange(context + 1)].astype(np.int64)
+    return TokenBatch(
+        inputs=torch.from_numpy(np.ascontiguousarray(both[:, :-1])),
+        targets=torch.from_numpy(np.ascontiguousarray(both[:, 1:])),
+    )
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")

@@ -1,0 +1,439 @@
+"""Training: `fit` takes tokens and two configurations and gives a run.
+
+It works in a script, in a notebook cell and in a background thread. An interrupted run loses at most the current step:
+called again with the same `out`, `fit` goes on from there, with the same batches and the same numbers as if nothing
+had happened.
+"""
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from minipolycom.hardware import pick_accelerator, pick_precision
+from minipolycom.model import GPT, GPTConfig, next_token_loss
+from minipolycom.runs import Run, differing_fields, save_weights, write_rows
+from minipolycom.text import TokenBatch, TokenData
+
+PRESET_TRAINING: dict[str, dict] = {
+    "tiny": {"batch_size": 16, "learning_rate": 4e-3, "steps": 300},
+    "nano": {"batch_size": 16, "learning_rate": 3e-3, "steps": 1000},
+    "small": {"batch_size": 32, "learning_rate": 1e-3, "steps": 3000},
+    "gpt2": {"batch_size": 32, "learning_rate": 6e-4, "steps": 20_000},
+}
+"""Batch size, peak learning rate and steps that suit each preset of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. Raises ValueError, when it is made, for a setting that cannot work."""
+
+    steps: int = 300
+    """Optimizer steps in all."""
+    learning_rate: float = 4e-3
+    """Peak learning rate, reached after the warm-up."""
+    min_learning_rate_ratio: float = 0.1
+    """Learning rate at the last step, as a fraction of the peak."""
+    warmup_steps: int = 20
+    """Steps in which the learning rate grows linearly to its peak."""
+    weight_decay: float = 0.1
+    """AdamW's decay of the matrices; embeddings, norms and activation coefficients are never decayed."""
+    beta1: float = 0.9
+    """AdamW's memory of the gradient."""
+    beta2: float = 0.95
+    """AdamW's memory of the squared gradient."""
+    gradient_clip: float = 1.0
+    """Largest norm of the whole gradient; a longer one is scaled down to it."""
+    log_every: int = 10
+    """Steps between two rows of the training loss."""
+    eval_every: int = 50
+    """Steps between two measurements of the validation loss."""
+    eval_batches: int = 8
+    """Validation batches per measurement, always the same ones."""
+    checkpoint_every: int = 50
+    """Steps between two checkpoints."""
+    seed: int = 0
+    """Seed of the initial weights."""
+    precision: str = "auto"
+    """auto, 32-true, bf16-mixed, 16-mixed or 64-true."""
+    accelerator: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self):
+        for name in ("steps", "log_every", "eval_every", "eval_batches", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "gradient_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is positive and finite; got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is not negative; got {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} lies in [0, 1); got {getattr(self, name)}")
+        if not 0 <= self.min_learning_rate_ratio <= 1:
+            raise ValueError(f"min_learning_rate_ratio lies in [0, 1]; got {self.min_learning_rate_ratio}")
+        pick_precision(self.precision, pick_accelerator(self.accelerator))
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of optimizer step `step` (from 0): linear warm-up, then half a cosine down to the minimum."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    cosine = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    floor = config.min_learning_rate_ratio
+    return config.learning_rate * (floor + (1 - floor) * cosine)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups for AdamW: matrices, which decay; and embeddings, norms and activation coefficients, which do not.
+
+    The coefficients set the shape of a function, not the size of a map: PolyCom's code excludes them too.
+    """
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embedded]
+    chosen = {id(p) for p in decayed}
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
+    ]
+
+
+class Control:
+    """Pause, resume and stop a training from outside, from any thread; honoured between two steps."""
+
+    def __init__(self):
+        self._running = threading.Event()
+        self._running.set()
+        self._stopped = threading.Event()
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        self._running.set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._running.set()
+
+    @property
+    def paused(self) -> bool:
+        return not self._running.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def wait_while_paused(self) -> None:
+        self._running.wait()
+
+
+class Diverged(RuntimeError):
+    """The loss or the gradient is no longer a finite number."""
+
+
+class LanguageModel(L.LightningModule):
+    """The training step of a GPT: next-token loss, AdamW, a learning rate per step, and clipping."""
+
+    def __init__(self, gpt: GPT, config: TrainConfig):
+        super().__init__()
+        self.gpt = gpt
+        self.config = config
+        self.loss: Tensor = torch.tensor(0.0)
+        self.gradient_norm: Tensor = torch.tensor(0.0)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.gpt, self.config.weight_decay),
+            lr=self.config.learning_rate,
+            betas=(self.config.beta1, self.config.beta2),
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, self.config) / self.config.learning_rate
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        loss = next_token_loss(self.gpt(batch.inputs), batch.targets)
+        self.loss = loss.detach()
+        return loss
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.gpt.parameters(), self.config.gradient_clip)
+        # With loss scaling a gradient overflows now and then, by design: that step is skipped, the loss stays finite.
+        watched = self.loss if self.trainer.precision == "16-mixed" else self.loss + self.gradient_norm
+        if not torch.isfinite(watched):  # checked before the update, so that the weights are still the good ones
+            raise Diverged(
+                f"loss {float(self.loss):.4g}, gradient norm {float(self.gradient_norm):.4g} "
+                f"at step {self.global_step + 1}"
+            )
+
+
+class Meter(L.Callback):
+    """Measures a training and writes its rows: the training loss as it goes, the validation loss now and then."""
+
+    def __init__(self, config: TrainConfig, write: Callable[[dict], None]):
+        self.config, self.write = config, write
+        self.seconds = 0.0
+        self.summed_loss, self.summed_steps = 0.0, 0
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds, "summed_loss": float(self.summed_loss), "summed_steps": self.summed_steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds, self.summed_loss = state["seconds"], state["summed_loss"]
+        self.summed_steps = state["summed_steps"]
+
+    def on_train_start(self, trainer: L.Trainer, module: LanguageModel) -> None:
+        if trainer.global_step == 0:
+            self.row(trainer, "val", self.evaluate(trainer, module))
+
+    def on_train_batch_start(self, *_) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: LanguageModel, *_) -> None:
+        step, last = trainer.global_step, trainer.global_step == self.config.steps
+        self.summed_loss = self.summed_loss + module.loss.double()
+        self.summed_steps += 1
+        due = step % self.config.log_every == 0 or last
+        loss = (
+            float(self.summed_loss) / self.summed_steps if due else None
+        )  # waits for the GPU: before the clock is read
+        self.seconds += time.perf_counter() - self.started
+        if due:
+            self.row(trainer, "train", loss, gradient_norm=float(module.gradient_norm))
+            self.summed_loss, self.summed_steps = 0.0, 0
+        if step % self.config.eval_every == 0 or last:
+            self.row(trainer, "val", self.evaluate(trainer, module))
+
+    @torch.no_grad()
+    def evaluate(self, trainer: L.Trainer, module: LanguageModel) -> float:
+        """Mean loss over the first `eval_batches` validation batches, in nats per token."""
+        module.eval()
+        total, count = 0.0, 0
+        for batch in islice(trainer.datamodule.val_dataloader(), self.config.eval_batches):
+            inputs, targets = batch.inputs.to(module.device), batch.targets.to(module.device)
+            with trainer.precision_plugin.forward_context():
+                total += float(next_token_loss(module.gpt(inputs), targets)) * targets.numel()
+            count += targets.numel()
+        module.train()
+        return total / count
+
+    def row(self, trainer: L.Trainer, split: str, loss: float, **more: float) -> None:
+        step, data = trainer.global_step, trainer.datamodule
+        self.write(
+            {
+                "step": step,
+                "tokens": step * data.batch_size * data.context,
+                "seconds": round(self.seconds, 4),
+                "split": split,
+                "loss": loss,
+                "learning_rate": learning_rate(max(0, step - 1), self.config),
+                **more,
+            }
+        )
+
+
+class Keeper(L.Callback):
+    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to."""
+
+    def __init__(self, run: Run, control: Control, bar: tqdm | None):
+        self.run, self.control, self.bar = run, control, bar
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: LanguageModel, *_) -> None:
+        step, last = trainer.global_step, trainer.global_step == module.config.steps
+        self.run.step = step
+        if self.bar is not None:
+            self.show(last)
+        if self.control.paused:
+            self.save(trainer, module)  # whatever happens during a long pause, nothing is lost
+            self.control.wait_while_paused()
+        if self.control.stopped and not last:
+            trainer.should_stop = True
+        if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
+            self.save(trainer, module)
+
+    def save(self, trainer: L.Trainer, module: LanguageModel) -> None:
+        if self.run.path is None:
+            return
+        partial = self.run.path / ".checkpoint.ckpt"
+        trainer.save_checkpoint(partial)
+        partial.replace(self.run.path / "checkpoint.ckpt")
+        save_weights(self.run.path, module.gpt.state_dict())
+        self.run.saved_step = self.run.step
+        self.run.write_status()
+
+    def show(self, last: bool) -> None:
+        trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
+        if trained and (trained[-1]["step"] == self.run.step or last):
+            tokens, seconds = (
+                trained[-1][key] - (trained[0][key] if trained[1:] else 0) for key in ("tokens", "seconds")
+            )
+            train, val = trained[-1]["loss"], self.run.losses("val")[-1]
+            self.bar.set_postfix_str(
+                f"loss {train:.3f}, val {val:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False
+            )
+        self.bar.update(self.run.step - self.bar.n)
+
+
+def fit(
+    data: TokenData,
+    model: GPTConfig,
+    train: TrainConfig | None = None,
+    *,
+    out: Path | str | None = None,
+    name: str | None = None,
+    control: Control | None = None,
+    on_row: Callable[[dict], None] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train a model on tokens and return the run.
+
+    `out` is the run's folder; without one the run lives in memory. Called again with the same `out` and the same
+    settings, it goes on from the last checkpoint, or returns the finished run at once. `on_row` is called with each
+    row as it is measured. Interrupting the main thread (Ctrl-C, or the notebook's stop button) or `control.stop()`
+    ends training after the current step, with a checkpoint. A loss that is no longer finite ends it too, with a
+    warning that names the step; the last good checkpoint stays.
+
+    Raises ValueError for data whose context or vocabulary does not fit the model, and for an `out` that holds a run
+    with other settings.
+    """
+    train = train or TrainConfig()
+    control = control or Control()
+    data.prepare_data()
+    data.setup("fit")
+    if data.context > model.context:
+        raise ValueError(f"the data's context of {data.context} tokens is longer than the model's, {model.context}")
+    if data.tokenizer.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {data.tokenizer.vocab_size} tokens, the model only {model.vocab_size}: "
+            f"make it with vocab_size={data.tokenizer.vocab_size}"
+        )
+    run, checkpoint = open_run(data, model, train, out, name or model.activation)
+    if run.finished:
+        return run
+
+    def write(row: dict) -> None:
+        row = {"run": run.name, "activation": model.activation, **row}
+        run.append(row)
+        if on_row is not None:
+            on_row(row)
+
+    accelerator = pick_accelerator(train.accelerator)
+    module = LanguageModel(GPT(model, seed=train.seed), train)
+    data.start_step = run.step
+    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if progress else None
+    quiet_lightning()
+    with stop_on_interrupt(control), bar or contextlib.nullcontext():
+        trainer = L.Trainer(
+            max_steps=train.steps,
+            min_epochs=0,  # a stop may come at any step
+            accelerator=accelerator,
+            devices=1,
+            precision=pick_precision(train.precision, accelerator),
+            callbacks=[Meter(train, write), Keeper(run, control, bar)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            run.status = "finished" if run.step == train.steps else "stopped"
+        except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
+            raise KeyboardInterrupt from None
+        except Diverged as error:
+            kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
+            run.status = "diverged"
+            run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
+            warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
+    run.weights = {key: value.detach().cpu() for key, value in module.gpt.state_dict().items()}
+    run.write_status()
+    if run.status == "stopped" and progress:
+        way_on = "run this again to go on" if out else "without `out` nothing was saved"
+        print(f"{run.name}: stopped after step {run.step} of {train.steps}; {way_on}")
+    return run
+
+
+def open_run(
+    data: TokenData, model: GPTConfig, train: TrainConfig, out: Path | str | None, name: str
+) -> tuple[Run, Path | None]:
+    """A new run, or the one that `out` holds, cut back to its last checkpoint; and that checkpoint, if any."""
+    described = {**data.settings, "content": data.key}
+    run = Run(
+        name=name,
+        model_config=model,
+        train_config=train,
+        data=described,
+        tokenizer=data.tokenizer,
+        path=Path(out) if out else None,
+    )
+    if run.path is None:
+        return run, None
+    if run.path.exists() and not run.path.is_dir():
+        raise ValueError(f"{run.path} is a file: give a folder to write the run to")
+    if not (run.path / "config.json").is_file():
+        run.create()
+        return run, None
+    held = Run.load(run.path)
+    different = differing_fields(run.config(), held.config())
+    if different:
+        raise ValueError(
+            f"{run.path} holds another run ({'; '.join(different)}): choose another folder, or delete that one"
+        )
+    if held.finished:
+        return held, None
+    checkpoint = held.path / "checkpoint.ckpt"
+    if not checkpoint.is_file():
+        run.create()
+        return run, None
+    held.step = held.saved_step = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[
+        "global_step"
+    ]
+    held.rows = [row for row in held.rows if row["step"] <= held.step]
+    write_rows(held.path, held.rows)
+    held.status, held.message = "running", ""
+    held.write_status()
+    return held, checkpoint
+
+
+@contextlib.contextmanager
+def stop_on_interrupt(control: Control) -> Iterator[None]:
+    """In the main thread, turn the first interrupt into `control.stop()`; a second one interrupts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        if control.stopped:
+            raise KeyboardInterrupt
+        control.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's lines about hardware, loaders and its own products: the bar says what a learner needs."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.pytorch")

@@ -1,0 +1,270 @@
+"""Figures as static SVG pictures, without a browser: for GitHub, exported pages, and Colab while something is running.
+
+It draws what `figures` makes, and no more of plotly than that: lines and dots, bars with their numbers, heat maps,
+panels side by side, linear and logarithmic axes, titles, annotations, the legend.
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import plotly.graph_objects as go
+
+from minipolycom.viz.theme import FONT, NEUTRAL
+
+GRID = "rgba(127,135,145,0.18)"
+AXIS = "rgba(127,135,145,0.7)"
+COLD, WARM = (0, 34, 78), (254, 232, 56)  # the two ends of the colour scale Cividis
+LETTER, LEGEND_ROW = 6.6, 20  # mean width of a letter at 13 px, height of a line of the legend
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def svg(figure: go.Figure, description: str, width: int = 860) -> str:
+    """A figure as one `<svg>` element of that width; `description` is what a screen reader says in its place."""
+    height = figure.layout.height or 400
+    margin = figure.layout.template.layout.margin
+    own = figure.layout.margin
+    left, right, top, bottom = (
+        getattr(own, side) if getattr(own, side) is not None else getattr(margin, side) for side in "lrtb"
+    )
+    left += 8  # room for the longest tick labels, which plotly makes by itself
+    legend = _legend_rows(figure, width - left)
+    top += LEGEND_ROW * max(0, len(legend) - 1)
+    page = (left, top, width - left - right, height - top - bottom)
+    parts = [_title(figure, left)]
+    places = {}
+    for x_id, y_id in dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data) or {("x", "y"): None}:
+        traces = [t for t in figure.data if (t.xaxis or "x", t.yaxis or "y") == (x_id, y_id)]
+        x_axis, y_axis = _axis(figure, x_id), _axis(figure, y_id)
+        panel = _Panel(x_axis, y_axis, traces, page, _range(figure, y_axis, "y", traces))
+        places[x_id] = panel
+        parts += [*panel.frame(), *(mark for trace in traces for mark in panel.marks(trace))]
+    parts += [_annotation(a, page, places) for a in figure.layout.annotations]
+    parts += _legend(legend, left, top - (30 if figure.layout.annotations else 14))
+    label = html.escape(description)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="100%" '
+        f'style="max-width:{width}px" role="img" aria-label="{label}" '
+        f'font-family="{html.escape(FONT)}" font-size="13" fill="{NEUTRAL}">'
+        f"<title>{label}</title>{''.join(parts)}</svg>"
+    )
+
+
+class _Panel:
+    """One pair of axes: where numbers lie on the page, and the marks of the traces drawn there."""
+
+    def __init__(self, x_axis, y_axis, traces, page, y_range):
+        left, top, width, height = page
+        x0, x1 = x_axis.domain or (0, 1)
+        self.left, self.right = left + x0 * width, left + x1 * width
+        self.top, self.bottom = top, top + height
+        self.x_axis, self.y_axis, self.traces = x_axis, y_axis, traces
+        values = [v for t in traces for v in (t.x if t.x is not None else ())]
+        self.names = list(dict.fromkeys(values)) if any(isinstance(v, str) for v in values) else None
+        heat = any(t.type == "heatmap" for t in traces)
+        self.x_names = [str(v) for v in traces[0].x] if heat else self.names
+        self.y_names = [str(v) for v in traces[0].y] if heat else None
+        self.x_range = (-0.5, len(self.x_names) - 0.5) if self.x_names else _extent(x_axis, values, pad=0.0)
+        self.y_range = (-0.5, len(self.y_names) - 0.5) if self.y_names else y_range
+
+    def x(self, value) -> float:
+        if self.x_names and not isinstance(value, float):
+            value = self.x_names.index(str(value))
+        return self.left + (self.right - self.left) * _share(self.x_axis, self.x_range, value)
+
+    def y(self, value: float) -> float:
+        return self.bottom - (self.bottom - self.top) * _share(self.y_axis, self.y_range, value)
+
+    def frame(self) -> Iterator[str]:
+        """Grid, axes, ticks and their labels."""
+        middle = (self.left + self.right) / 2
+        labelled = self.y_axis.showticklabels is not False
+        for value, text in _ticks(self.y_axis, self.y_range, self.y_names):
+            y = self.y(value)
+            yield _line(self.left, y, self.right, y, GRID)
+            if labelled:
+                yield _text(self.left - 8, y + 4, text, anchor="end", size=12)
+        for value, text in _ticks(self.x_axis, self.x_range, self.x_names):
+            x = self.x(float(value))
+            yield _line(x, self.bottom, x, self.bottom + 4, AXIS) + _text(x, self.bottom + 18, text, "middle", 12)
+        yield _line(self.left, self.bottom, self.right, self.bottom, AXIS)
+        yield _line(self.left, self.top, self.left, self.bottom, AXIS)
+        for axis, at_zero in ((self.x_axis, self.x), (self.y_axis, self.y)):
+            low, high = self.x_range if axis is self.x_axis else self.y_range
+            if axis.zeroline and axis.type != "log" and low < 0 < high:
+                zero = at_zero(0.0)
+                ends = (
+                    (zero, self.top, zero, self.bottom) if axis is self.x_axis else (self.left, zero, self.right, zero)
+                )
+                yield _line(*ends, "rgba(127,135,145,0.4)")
+        yield _text(middle, self.bottom + 38, self.x_axis.title.text or "", anchor="middle")
+        if self.y_axis.title.text:
+            turn = f'transform="translate({self.left - 46:.1f} {(self.top + self.bottom) / 2:.1f}) rotate(-90)"'
+            yield f"<g {turn}>{_text(0, 0, self.y_axis.title.text, anchor='middle')}</g>"
+
+    def marks(self, trace) -> Iterator[str]:
+        """The lines, dots, bars or cells of one trace."""
+        if trace.type == "heatmap":
+            yield from self._cells(np.array(trace.z, dtype=float), trace.name)
+        elif trace.type == "bar":
+            yield from self._bars(trace)
+        else:
+            yield from self._line_and_dots(trace)
+
+    def _line_and_dots(self, trace) -> Iterator[str]:
+        points = [
+            (self.x(x if isinstance(x, str) else float(x)), self.y(float(y)))
+            for x, y in zip(trace.x, trace.y, strict=True)
+            if np.isfinite(float(y)) and not (self.y_axis.type == "log" and y <= 0)
+        ]
+        # Named after its corners: two pictures on one page may share the name only where they share the shape.
+        clip = f"clip-{self.left:.0f}-{self.top:.0f}-{self.right:.0f}-{self.bottom:.0f}"
+        box = _rect(self.left, self.top, self.right - self.left, self.bottom - self.top)
+        yield f'<clipPath id="{clip}">{box}</clipPath>'
+        opacity = f' opacity="{trace.opacity}"' if trace.opacity is not None else ""
+        if "lines" in trace.mode and len(points) > 1:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            dash = f' stroke-dasharray="{_dashes(trace.line.dash)}"' if _dashes(trace.line.dash) else ""
+            yield (
+                f'<polyline points="{path}" fill="none" stroke="{trace.line.color}" stroke-width="{trace.line.width}"'
+                f'{dash}{opacity} stroke-linejoin="round" clip-path="url(#{clip})"/>'
+            )
+        if "markers" in trace.mode:
+            radius = trace.marker.size / 2
+            yield "".join(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{trace.marker.color}"/>' for x, y in points
+            )
+
+    def _bars(self, trace) -> Iterator[str]:
+        half = 0.275 * (self.right - self.left) / len(self.x_names)
+        base = self.y(max(0.0, self.y_range[0])) if self.y_axis.type != "log" else self.bottom
+        for name, value, text, colour in zip(trace.x, trace.y, trace.text, trace.marker.color, strict=True):
+            x, y = self.x(name), self.y(float(value))
+            box = _rect(x - half, min(y, base), 2 * half, abs(base - y), colour)
+            yield box + _text(x, min(y, base) - 6, text, "middle", 12)
+
+    def _cells(self, z, name: str) -> Iterator[str]:
+        low, high = np.nanmin(z), np.nanmax(z)
+        yield _text(self.right, self.top - 8, f"{name}: dark {low:.4g}, bright {high:.4g}", anchor="end", size=12)
+        width, height = (self.right - self.left) / z.shape[1], (self.bottom - self.top) / z.shape[0]
+        for (i, j), value in np.ndenumerate(z):
+            if np.isfinite(value):
+                share = (value - low) / (high - low) if high > low else 0.5
+                colour = ",".join(f"{a + (b - a) * share:.0f}" for a, b in zip(COLD, WARM, strict=True))
+                x, y = self.left + j * width, self.bottom - (i + 1) * height
+                yield _rect(x, y, width + 0.3, height + 0.3, f"rgb({colour})", title=f"{value:.4g}")
+
+
+# -- axes ----------------------------------------------------------------------------------------------------------
+
+
+def _axis(figure: go.Figure, axis_id: str):
+    return figure.layout[f"{axis_id[0]}axis{axis_id[1:]}"]
+
+
+def _range(figure: go.Figure, axis, letter: str, traces) -> tuple[float, float]:
+    if axis.matches:  # shared with another panel
+        axis = _axis(figure, axis.matches)
+    bar = any(t.type == "bar" for t in traces)
+    values = [v for t in traces for v in (t[letter] if t[letter] is not None else ()) if not isinstance(v, str)]
+    return _extent(axis, [0.0, *values] if bar and axis.type != "log" else values, pad=0.06)
+
+
+def _extent(axis, values, pad: float) -> tuple[float, float]:
+    """The ends of an axis, as logarithms on a logarithmic one: those asked for, or those of the data and a margin."""
+    if axis.range is not None:
+        return tuple(float(v) for v in axis.range)
+    numbers = np.array([float(v) for v in values], dtype=float)
+    numbers = numbers[np.isfinite(numbers) & ((numbers > 0) | (axis.type != "log"))]
+    if numbers.size == 0:
+        return (0.0, 1.0)
+    if axis.type == "log":
+        numbers = np.log10(numbers)
+    low, high = float(numbers.min()), float(numbers.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return low - pad * (high - low), high + pad * (high - low)
+
+
+def _share(axis, ends: tuple[float, float], value: float) -> float:
+    value = math.log10(value) if axis.type == "log" else value
+    return (value - ends[0]) / (ends[1] - ends[0])
+
+
+def _ticks(axis, ends: tuple[float, float], names: list[str] | None) -> list[tuple[float, str]]:
+    if names:
+        stride = max(1, len(names) // 12)
+        return [(i, name) for i, name in enumerate(names) if i % stride == 0]
+    low, high = ends
+    if axis.type == "log":
+        stride = max(1, math.ceil((high - low) / 7))
+        powers = range(math.ceil(low), math.floor(high) + 1, stride)
+        return [(10.0**p, f"{10.0**p:g}" if -3 <= p <= 4 else f"10{str(p).translate(SUPERSCRIPT)}") for p in powers]
+    raw = (high - low) / 6
+    scale = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * scale for s in (1, 2, 5, 10) if s * scale >= raw)
+    counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    return [(k * step, f"{k * step:,.10g}".replace("-", "−")) for k in counts]
+
+
+# -- text, lines, legend -------------------------------------------------------------------------------------------
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, colour: str) -> str:
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"/>'
+
+
+def _rect(x: float, y: float, width: float, height: float, colour: str = "", title: str = "") -> str:
+    fill, inside = f' fill="{colour}"' if colour else "", f"<title>{title}</title>" if title else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{fill}>{inside}</rect>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 13, weight: int = 400) -> str:
+    plain = html.escape(re.sub(r"<[^>]*>", "", text), quote=False)
+    strong = f' font-weight="{weight}"' if weight != 400 else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{strong}>{plain}</text>'
+
+
+def _title(figure: go.Figure, left: float) -> str:
+    rows = (figure.layout.title.text or "").split("<br>")
+    return "".join(_text(left, 24 + 18 * i, row, size=16 if i == 0 else 12) for i, row in enumerate(rows) if row)
+
+
+def _annotation(note, page, panels) -> str:
+    left, top, width, height = page
+    x = left + note.x * width if note.xref in (None, "paper") else panels[note.xref].x(float(note.x))
+    y = top + (1 - note.y) * height - (note.yshift or 0)
+    anchor = {"left": "start", "right": "end"}.get(note.xanchor, "middle")
+    return _text(x, y - 4, note.text, anchor, int(note.font.size or 13))
+
+
+def _dashes(dash: str | None) -> str:
+    named = {"dash": "9 9", "dot": "3 3", "dashdot": "9 3 3 3", "longdash": "15 15", "longdashdot": "15 5 3 5"}
+    return named.get(dash or "", "" if dash in (None, "solid") else dash.replace("px", "").replace(",", " "))
+
+
+def _legend_rows(figure: go.Figure, width: float) -> list[list[tuple[float, object]]]:
+    """The traces that the legend names, with their places from the left, broken into rows of that width."""
+    shown = [t for t in figure.data if t.type == "scatter" and t.showlegend is not False]
+    rows, x = [[]], 0.0
+    for trace in shown if len(shown) > 1 and figure.layout.showlegend is not False else ():
+        needed = 42 + LETTER * len(trace.name) + 24
+        if x + needed > width and rows[-1]:
+            rows.append([])
+            x = 0.0
+        rows[-1].append((x, trace))
+        x += needed
+    return rows
+
+
+def _legend(rows: list[list[tuple[float, object]]], left: float, lowest: float) -> Iterator[str]:
+    """Entries above the panels, each with its own piece of line."""
+    for i, row in enumerate(reversed(rows)):
+        y = lowest - LEGEND_ROW * i
+        for x, trace in row:
+            dash = f' stroke-dasharray="{_dashes(trace.line.dash)}"' if _dashes(trace.line.dash) else ""
+            ends = f'x1="{left + x:.1f}" y1="{y:.1f}" x2="{left + x + 36:.1f}" y2="{y:.1f}"'
+            yield f'<line {ends} stroke="{trace.line.color}" stroke-width="{trace.line.width}"{dash}/>'
+            yield _text(left + x + 42, y + 4, trace.name)

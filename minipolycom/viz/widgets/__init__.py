@@ -1,0 +1,25 @@
+"""Widgets: an activation under sliders, trainings that can be watched and steered, predictions made before looking.
+
+They wrap the pure functions of `figures` and hold no arithmetic of their own. Core ipywidgets only, in the API that
+versions 7.7 and 8 share. Setting a control's `.value` in plain Python does what moving it in the browser does.
+
+    pieces        a figure that changes in place; buttons, sliders, sentences
+    explorer      activation_explorer
+    training      live_training
+    prediction    choose, choose_curve, guess_number
+"""
+
+from minipolycom.viz.widgets.explorer import activation_explorer
+from minipolycom.viz.widgets.pieces import live_figure
+from minipolycom.viz.widgets.prediction import choose, choose_curve, guess_number
+from minipolycom.viz.widgets.training import LiveTraining, live_training
+
+__all__ = [
+    "LiveTraining",
+    "activation_explorer",
+    "choose",
+    "choose_curve",
+    "guess_number",
+    "live_figure",
+    "live_training",
+]

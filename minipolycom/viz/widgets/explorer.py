@@ -1,0 +1,73 @@
+"""An activation under sliders."""
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+from minipolycom.activations import ACTIVATIONS
+from minipolycom.viz import figures
+from minipolycom.viz.widgets.pieces import WIDE, button, columns, live_figure, sentence, slider
+
+START: dict[str, float] = {"a3": 1 / 3, "a2": 1 / 3, "a1": 1 / 3, "bias": 0.0, "scale": 1.0, "outlier": 0.0}
+QUESTION = (
+    "<b>Which of these functions notices the rest of the row?</b> Scale the whole row, then let one "
+    "<i>other</i> entry of it grow, and watch which curves move."
+)
+
+
+class ActivationExplorer(widgets.VBox):
+    """See `activation_explorer`. `choice`, `sliders` (by name) and `figure` are there to be set and read."""
+
+    def __init__(self, activation: str):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        self.choice = widgets.Dropdown(
+            options=list(ACTIVATIONS),
+            value=activation,
+            description="activation",
+            style=WIDE,
+            layout=widgets.Layout(width="auto"),
+        )
+        self.sliders = {
+            "scale": slider("scale of the row", 0.25, 4, START["scale"]),
+            "outlier": slider("one other entry", 0, 40, START["outlier"], step=1),
+            "a3": slider("a₃, of x³", -1, 1, START["a3"]),
+            "a2": slider("a₂, of x²", -1, 1, START["a2"]),
+            "a1": slider("a₁, of x", -1, 1, START["a1"]),
+            "bias": slider("bias b", -1, 1, START["bias"]),
+        }
+        self.reset = button("Reset", "undo", self.start_values)
+        self.reading = widgets.HTML()
+        self.live = live_figure(self._drawn())
+        for control in (self.choice, *self.sliders.values()):
+            control.observe(self._redraw, names="value")
+        self._redraw()
+        controls = columns([self.choice, *self.sliders.values(), self.reset])
+        super().__init__([widgets.HTML(QUESTION), controls, self.live.widget, self.reading])
+
+    @property
+    def figure(self) -> go.Figure:
+        return self.live.figure
+
+    def _drawn(self) -> go.Figure:
+        value = {name: slider.value for name, slider in self.sliders.items()}
+        weight = (value["a3"], value["a2"], value["a1"])
+        return figures.activation_panels(self.choice.value, weight, value["bias"], value["scale"], value["outlier"])
+
+    def _redraw(self, _change=None) -> None:
+        figure = self._drawn()
+        self.live.update(figure)
+        self.reading.value = sentence(figures.alt(figure))
+
+    def start_values(self) -> None:
+        """Put every slider back where it was at first."""
+        for name, value in START.items():
+            self.sliders[name].value = value
+
+
+def activation_explorer(activation: str = "polynorm") -> ActivationExplorer:
+    """An activation, its slope, and what one outlier in the row does to PolyNorm and PolyReLU, under sliders.
+
+    The sliders set the coefficients of the two polynomials (the third panel always shows both), the scale of the whole
+    row, and the value of one other entry of the row. Raises ValueError for an unknown activation.
+    """
+    return ActivationExplorer(activation)

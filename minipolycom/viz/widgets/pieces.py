@@ -1,0 +1,95 @@
+"""What the widgets are put together from: a figure that changes in place; buttons, sliders, sentences, rows."""
+
+from collections.abc import Callable, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+import plotly.graph_objects as go
+
+from minipolycom.viz import figures
+from minipolycom.viz.theme import PAGE_CSS
+
+WIDE = {"description_width": "9.5em"}
+
+
+def live_figure(figure: go.Figure) -> "FigureInPlace | FigureRedrawn":
+    """The figure as a widget (`.widget`) that shows another one after `.update(figure)`.
+
+    In JupyterLab and VS Code it is plotly's own widget, whose curves move in place. Colab does not show that one
+    reliably: there it is a static picture, drawn again each time.
+    """
+    return FigureRedrawn(figure) if figures.in_colab() else FigureInPlace(figure)
+
+
+class FigureInPlace:
+    """One `FigureWidget`, made once (it carries plotly's five megabytes of script) and changed from then on."""
+
+    def __init__(self, figure: go.Figure):
+        self.figure, self.given = go.FigureWidget(figure), figure
+        self.figure._config = figures.CONFIG
+        self.spoken = widgets.HTML(PAGE_CSS + figures.description(figure))
+        self.widget = widgets.VBox([self.figure, self.spoken])
+
+    def update(self, figure: go.Figure) -> None:
+        """Show another figure. The page is told only what differs from the last one, so a reader's zoom stays."""
+        before, self.given = self.given, figure
+        with self.figure.batch_update():
+            self.figure.layout.update(_changes(before.layout, figure.layout), overwrite=True)
+            if len(before.data) == len(figure.data):
+                for shown, old, new in zip(self.figure.data, before.data, figure.data, strict=True):
+                    shown.update(_changes(old, new), overwrite=True)
+        if len(before.data) != len(figure.data):
+            self.figure.data = ()
+            self.figure.add_traces(figure.data)
+        self.spoken.value = PAGE_CSS + figures.description(figure)
+
+
+def _changes(old, new) -> dict:
+    """The properties of `new` that are not as in `old`; None for those that are gone."""
+    before, after = old.to_plotly_json(), new.to_plotly_json()
+    return {key: after.get(key) for key in before | after if not np.array_equal(before.get(key), after.get(key))}
+
+
+class FigureRedrawn:
+    """The figure as a static picture."""
+
+    def __init__(self, figure: go.Figure):
+        self.widget = widgets.HTML()
+        self.update(figure)
+
+    def update(self, figure: go.Figure) -> None:
+        self.figure = figure
+        self.widget.value = figures.static(figure)
+
+
+def button(label: str, icon: str, action: Callable[[], object]) -> widgets.Button:
+    made = widgets.Button(description=label, icon=icon, layout=widgets.Layout(width="9em"))
+    made.on_click(lambda _: action())
+    return made
+
+
+def slider(label: str, low: float, high: float, value: float, step: float = 1 / 60) -> widgets.FloatSlider:
+    return widgets.FloatSlider(
+        description=label, min=low, max=high, value=value, step=step, readout_format=".2f" if step < 1 else ".0f",
+        style=WIDE, layout=widgets.Layout(width="auto"),
+    )  # fmt: skip
+
+
+def columns(children: Sequence[widgets.Widget]) -> widgets.GridBox:
+    """In as many equal columns as the page has room for."""
+    return widgets.GridBox(
+        list(children),
+        layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(20em, 1fr))", grid_gap="0 1.5em"),
+    )
+
+
+def side_by_side(children: Sequence[widgets.Widget]) -> widgets.Box:
+    """In a row, and below each other where the page is narrow."""
+    return widgets.Box(
+        list(children), layout=widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
+    )
+
+
+def sentence(text: str, strong: bool = False) -> str:
+    weight = "600" if strong else "400"
+    return f'<p role="status" style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""

@@ -1,0 +1,389 @@
+"""Trainings side by side, drawn while they go on."""
+
+import html
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import ipywidgets as widgets
+import pandas as pd
+import plotly.graph_objects as go
+
+from minipolycom.viz import figures
+from minipolycom.viz.theme import style
+from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, sentence, side_by_side
+
+LEVEL = 0.02
+"""Nats per token within which two single runs are called level: about what another seed changes in a short run."""
+
+TABLE_CSS = """<style>
+.minipolycom { border-collapse: collapse; line-height: 1.6; }
+.minipolycom th, .minipolycom td { padding: 0 0.9em; text-align: right; }
+</style>"""
+
+GOING = ("preparing", "training", "paused", "stopping")
+"""The states of a live training between its start and its end; the others: ready, stopped, finished, failed."""
+
+
+class Turns:
+    """Trainings that share a machine and go on one at a time, so that each one's clock counts its own work only."""
+
+    def __init__(self, names: Iterable[str]):
+        self.waiting = deque(names)
+        self.changed = threading.Condition()
+
+    def take(self, name: str) -> None:
+        """Wait until it is this one's turn."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting[0] == name)
+
+    def hand_on(self, name: str) -> None:
+        """Let the next one work, and wait for the next turn."""
+        with self.changed:
+            self.waiting.rotate(-1)
+            self.changed.notify_all()
+        self.take(name)
+
+    def leave(self, name: str) -> None:
+        with self.changed:
+            self.waiting.remove(name)
+            self.changed.notify_all()
+
+
+class LiveTraining(widgets.VBox):
+    """Trainings side by side with start, pause and stop, drawn while they go on; see `live_training`.
+
+    `jobs` gives each run's name the function that trains it: called with a `Control` and a function that takes each
+    row as it is measured, it returns a `Run`. `prepare` is called once before them and returns the line to measure the
+    losses by, (name, value), or None. Only one of these trains at a time: starting another one stops it.
+
+    `rows` are all measurements so far, `runs` the runs that have ended, `errors` one sentence per run that failed.
+    """
+
+    SECONDS_PER_REDRAW = 0.5
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Callable[[object, Callable[[dict], None]], object]],
+        steps: int,
+        prepare: Callable[[], tuple[str, float] | None] = lambda: None,
+    ):
+        self.jobs, self.steps, self.prepare = dict(jobs), steps, prepare
+        self.state, self.reason, self.floor = "ready", "", None
+        self.superseded = False  # its page may be gone already: plotly's script complains about figures without one
+        self.rows, self.runs, self.errors, self.controls = [], {}, {}, {}
+        self.conductor: threading.Thread | None = None
+        self.lock = threading.RLock()
+
+        self.start_button = button("Start", "play", self.start)
+        self.pause_button = button("Pause", "pause", lambda: self.resume() if self.state == "paused" else self.pause())
+        self.stop_button = button("Stop", "stop", self.stop)
+        self.axis = widgets.Dropdown(
+            options=[(label, x) for x, label in figures.AXES.items()], value="step", description="along",
+            style={"description_width": "4em"}, layout=widgets.Layout(width="17em"),
+        )  # fmt: skip
+        self.axis.observe(lambda _: self._redraw(), names="value")
+        self.bars = {
+            name: widgets.IntProgress(max=steps, description=name, style=WIDE, layout=widgets.Layout(width="26em"))
+            for name in self.jobs
+        }
+        for name, bar in self.bars.items():
+            bar.style.bar_color = style(name)[0]
+        self.readings = {name: widgets.HTML() for name in self.jobs}
+        self.sentence, self.result = widgets.HTML(), widgets.HTML()
+        self.live = live_figure(self._drawn())
+        self._show_state()
+        progress = [side_by_side([bar, self.readings[name]]) for name, bar in self.bars.items()]
+        controls = side_by_side([self.start_button, self.pause_button, self.stop_button, self.axis])
+        super().__init__([controls, self.sentence, *progress, self.live.widget, self.result])
+
+    # What a learner does, and a script can do in the same way
+
+    def start(self) -> None:
+        """Begin, or after an end begin again; whatever training goes on elsewhere in this process is stopped first."""
+        from minipolycom.train import Control
+
+        if self.going:
+            return
+        if self.conductor is not None:
+            self.conductor.join()
+        _stop_the_other(self)
+        self.rows, self.runs, self.errors = [], {}, {}
+        self.controls = {name: Control() for name in self.jobs}
+        self.reason, self.result.value, self.superseded = "", "", False
+        self._enter("preparing")
+        self.conductor = threading.Thread(target=self._conduct, name="live training", daemon=True)
+        self.conductor.start()
+
+    def pause(self) -> None:
+        """Hold after the current step."""
+        with self.lock:
+            if self.state == "training":
+                for control in self.controls.values():
+                    control.pause()
+                self._enter("paused")
+
+    def resume(self) -> None:
+        """Go on where it was held."""
+        with self.lock:
+            if self.state == "paused":
+                self._enter("training")
+                for control in self.controls.values():
+                    control.resume()
+
+    def stop(self, reason: str = "") -> None:
+        """End after the current step, keeping what was measured."""
+        with self.lock:
+            if self.going:
+                self.reason = reason
+                self._enter("stopping")
+                for control in self.controls.values():
+                    control.stop()
+
+    def wait(self, timeout: float | None = None) -> pd.DataFrame:
+        """Start if need be, go on if paused, and return the verdict when all is done or `timeout` seconds are over.
+
+        Interrupting it (the notebook's stop button) stops the training after the current step.
+        """
+        if self.state == "ready":
+            self.start()
+        self.resume()
+        try:
+            self.conductor.join(timeout)
+        except KeyboardInterrupt:
+            self.stop("interrupted")
+            self.conductor.join()
+        return self.verdict
+
+    @property
+    def going(self) -> bool:
+        return self.state in GOING
+
+    @property
+    def figure(self) -> go.Figure:
+        return self.live.figure
+
+    @property
+    def verdict(self) -> pd.DataFrame:
+        """One line per run: how it ended, its last validation loss, its own seconds, its speed."""
+        lines = {}
+        for name in self.jobs:
+            own = [row for row in self._rows_now() if row["run"] == name]
+            val = [row for row in own if row["split"] == "val"]
+            last = own[-1] if own else {"step": 0, "seconds": 0.0, "tokens": 0}
+            lines[name] = {
+                "status": self._status(name),
+                "steps": last["step"],
+                "validation loss": round(val[-1]["loss"], 4) if val else float("nan"),
+                "seconds": round(last["seconds"], 2),
+                "tokens per second": round(last["tokens"] / last["seconds"]) if last["seconds"] else float("nan"),
+            }
+        return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
+
+    # The threads: one that conducts, and one for each run
+
+    def _conduct(self) -> None:
+        try:
+            self.floor = self.prepare()
+            self._train_in_turns()
+            self._redraw()
+        except Exception as error:  # shown in the widget: in a thread nobody would see it
+            self.errors["live training"] = _one_sentence(error)
+        stopped = any(control.stopped for control in self.controls.values())
+        self._enter("failed" if self.errors else "stopped" if stopped else "finished")
+        self.result.value = self._told()
+
+    def _train_in_turns(self) -> None:
+        turns = Turns(self.jobs)
+        threads = [
+            threading.Thread(target=self._train, args=(name, turns), name=f"training {name}", daemon=True)
+            for name in self.jobs
+        ]
+        with self.lock:
+            if self.state == "preparing":
+                self._enter("training")
+        for thread in threads:
+            thread.start()
+        drawn = 0
+        try:
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(self.SECONDS_PER_REDRAW)
+                if len(self.rows) != drawn:
+                    drawn = len(self.rows)
+                    self._redraw()
+        except Exception:
+            for control in self.controls.values():
+                control.stop()  # what cannot be shown does not go on unseen
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+
+    def _train(self, name: str, turns: Turns) -> None:
+        def on_row(row: dict) -> None:
+            with self.lock:
+                self.rows.append(row)
+            turns.hand_on(name)
+
+        turns.take(name)
+        try:
+            if not self.controls[name].stopped:
+                run = self.jobs[name](self.controls[name], on_row)
+                with self.lock:  # a run that was taken up again also has the rows from before
+                    self.rows = [row for row in self.rows if row["run"] != name] + list(run.rows)
+                    self.runs[name] = run
+                if run.status == "diverged":
+                    self.errors[name] = run.message
+        except Exception as error:
+            self.errors[name] = _one_sentence(error)
+        finally:
+            turns.leave(name)
+
+    # What is seen
+
+    def _rows_now(self) -> list[dict]:
+        with self.lock:
+            return list(self.rows)
+
+    def _drawn(self) -> go.Figure:
+        x = self.axis.value
+        return figures.training_curves(self._rows_now(), x, self.floor, end=self.steps if x == "step" else None)
+
+    def _redraw(self) -> None:
+        if self.superseded:
+            return
+        with self.lock:
+            self.live.update(self._drawn())
+            for name, line in self.verdict.iterrows():
+                self.bars[name].value = int(line["steps"])
+                told = [f"step {line['steps']} of {self.steps}"]
+                if not pd.isna(line["validation loss"]):
+                    told.append(f"validation loss {line['validation loss']:.3f}")
+                if not pd.isna(line["tokens per second"]):
+                    told.append(f"{line['tokens per second']:,.0f} tokens per second")
+                self.readings[name].value = ", ".join(told)
+
+    def _enter(self, state: str) -> None:
+        with self.lock:
+            self.state = state
+            self._show_state()
+
+    def _show_state(self) -> None:
+        why = f" ({self.reason})" if self.reason else ""
+        names = ", ".join(self.jobs)
+        said = {
+            "ready": f"Ready: {names}, {self.steps} steps each, in turns. Press Start.",
+            "preparing": "Preparing the text.",
+            "training": "Training, in turns of a few steps; each run's clock counts its own steps only.",
+            "paused": "Paused. Resume goes on from the same step.",
+            "stopping": f"Stopping after the current step{why}.",
+            "stopped": f"Stopped{why}. What was measured is kept; Start begins again.",
+            "finished": "Finished.",
+            "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
+        }[self.state]
+        self.sentence.value = sentence(html.escape(said), strong=self.state == "failed")
+        self.start_button.disabled = self.going
+        self.start_button.description = "Start" if self.going or self.state == "ready" else "Start again"
+        self.pause_button.disabled = self.state not in ("training", "paused")
+        self.pause_button.description = "Resume" if self.state == "paused" else "Pause"
+        self.pause_button.icon = "play" if self.state == "paused" else "pause"
+        self.stop_button.disabled = self.state not in ("preparing", "training", "paused")
+
+    def _status(self, name: str) -> str:
+        if name in self.errors:
+            return "failed"
+        return self.runs[name].status if name in self.runs else self.state
+
+    def _told(self) -> str:
+        """The verdict in a sentence and a table."""
+        verdict = self.verdict
+        losses = verdict["validation loss"].dropna().sort_values()
+        said = ""
+        if len(losses) > 1:
+            best, other = losses.index[:2]
+            gap = losses[other] - losses[best]
+            said = (
+                f"<b>{html.escape(best)}</b> ends lowest, at {losses[best]:.3f} nats per token, "
+                f"{gap:.3f} below {html.escape(other)}. One seed each: small gaps mean little."
+                if gap >= LEVEL
+                else f"{html.escape(best)} and {html.escape(other)} end level, {gap:.3f} nats per token apart."
+            )
+        numbers = {
+            "validation loss": "{:.3f}".format, "seconds": "{:.1f}".format, "tokens per second": "{:,.0f}".format,
+        }  # fmt: skip
+        shown = verdict.rename_axis(None).to_html(border=0, na_rep="", formatters=numbers, classes="minipolycom")
+        return TABLE_CSS + sentence(said) + shown
+
+
+def live_training(
+    activations: Sequence[str] = ("relu", "polynorm"),
+    source: str = "stdlib",
+    preset: str = "tiny",
+    steps: int = 200,
+    out: Path | str | None = None,
+    **settings,
+) -> LiveTraining:
+    """Train one small transformer per activation, in turns, and watch their losses fall side by side.
+
+    `source` is a source of `TokenData`, `preset` a size of `GPTConfig`. With `out`, each run keeps its folder there and
+    goes on where it was stopped. `settings` are fields of `TrainConfig`, or `batch_size`; what is not given suits the
+    preset. Running the cell again stops the training that its last run began.
+
+    Raises ValueError for an unknown activation, preset or setting, before anything is trained.
+    """
+    from minipolycom.model import GPTConfig
+    from minipolycom.text import TokenData
+    from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
+
+    models = {name: GPTConfig.preset(preset, activation=name) for name in activations}
+    suited = PRESET_TRAINING[preset] | {
+        "log_every": max(1, steps // 40), "eval_every": max(1, steps // 8), "steps": steps, **settings,
+    }  # fmt: skip
+    batch_size = suited.pop("batch_size")
+    known = {field.name for field in fields(TrainConfig)}
+    if unknown := sorted(suited.keys() - known):
+        raise ValueError(f"unknown setting {', '.join(unknown)}; known: batch_size, {', '.join(sorted(known))}")
+    training = TrainConfig(**suited)
+    context = next(iter(models.values())).context
+
+    def data() -> TokenData:
+        return TokenData(source, context=context, batch_size=batch_size, seed=training.seed)
+
+    def prepare() -> tuple[str, float]:
+        tokens = data()
+        tokens.prepare_data()
+        tokens.setup("fit")
+        return "entropy of single bytes", tokens.unigram_entropy
+
+    def job(name: str) -> Callable:
+        folder = Path(out) / name if out else None
+        return lambda control, on_row: fit(
+            data(), models[name], training, out=folder, name=name, control=control, on_row=on_row, progress=False
+        )
+
+    _stop_the_other(None)
+    return LiveTraining({name: job(name) for name in models}, steps, prepare)
+
+
+_going: LiveTraining | None = None
+
+
+def _stop_the_other(new: LiveTraining | None) -> None:
+    """Stop the training that goes on in this process, if any, and wait for its last step; `new` takes its place."""
+    global _going
+    other, _going = _going, new
+    if other is None or other is new:
+        return
+    if other.going:
+        other.superseded = True
+        other.stop("another one was begun")
+    if other.conductor is not None:
+        other.conductor.join()
+
+
+def _one_sentence(error: Exception) -> str:
+    told = " ".join(str(error).split()) or "no message"
+    return told if isinstance(error, ValueError) else f"{type(error).__name__}: {told}"

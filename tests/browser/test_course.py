@@ -1,0 +1,32 @@
+"""Every notebook of the course, opened and run in JupyterLab as a learner does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+COURSE = Path(__file__).parents[2] / "course"
+NOTEBOOKS = sorted(file.name for file in COURSE.glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str) -> None:
+    notebook = open_notebook(name)
+    notebook.run_all()
+    assert notebook.errors() == []
+    assert notebook.executed() == notebook.code_cells
+    assert notebook.warnings() == []
+    assert notebook.unlabelled_controls() == []
+    assert notebook.outside_requests == []
+    assert notebook.page.locator(".js-plotly-plot .main-svg").count() > 0
+
+    explorers = notebook.page.get_by_role("button", name="Reset").count()
+    assert explorers == sum(cell.source.count("activation_explorer(") for cell in notebook.cells)
+    if explorers:
+        before = notebook.curves()
+        notebook.drag(notebook.slider("of x³"), 60)
+        notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved a curve")
+
+
+def test_the_course_has_notebooks() -> None:
+    assert NOTEBOOKS[:1] == ["00_start_here.ipynb"]

@@ -1,0 +1,90 @@
+"""The widgets under a real mouse and a real keyboard, and proof that the harness sees what it is there to see."""
+
+from collections.abc import Callable
+
+EXPLORER = ["from minipolycom.viz.widgets import activation_explorer\nactivation_explorer()"]
+TRAINING = [
+    "from pathlib import Path\n"
+    "from minipolycom.viz.widgets import live_training\n"
+    "Path('text.txt').write_text('The quick brown fox jumps over the lazy dog.\\n' * 5000)\n"
+    "live_training(('relu', 'polynorm'), source='files:text.txt', steps=2000, log_every=2)"
+]
+CHOICE = [
+    "from minipolycom.viz.widgets import choose\n"
+    "asked = choose('Which?', {'left': 'Left is wrong because.', 'right': 'Right it is.'}, right='right')\n"
+    "asked"
+]
+
+
+def test_a_failing_cell_is_seen(open_notebook: Callable) -> None:
+    notebook = open_notebook("failing.ipynb", ["1 + 1", "1 / 0", "2 + 2"])
+    notebook.run_all()
+    assert notebook.executed() == 2
+    (error,) = notebook.errors()
+    assert "ZeroDivisionError" in error
+
+
+def test_a_control_without_a_name_is_seen(open_notebook: Callable) -> None:
+    cells = ["import ipywidgets\nipywidgets.FloatSlider()", "ipywidgets.FloatSlider(description='slope')"]
+    notebook = open_notebook("unlabelled.ipynb", cells)
+    notebook.run_all()
+    assert len(notebook.unlabelled_controls()) == 1
+
+
+def test_a_request_to_elsewhere_is_seen_and_refused(open_notebook: Callable) -> None:
+    cell = 'from IPython.display import HTML\nHTML(\'<img alt="none" src="http://192.0.2.1/picture.png">\')'
+    notebook = open_notebook("elsewhere.ipynb", [cell])
+    notebook.run_all()
+    assert set(notebook.outside_requests) == {"http://192.0.2.1/picture.png"}
+
+
+def test_the_explorer_follows_the_mouse_and_the_keyboard(open_notebook: Callable) -> None:
+    notebook = open_notebook("explorer.ipynb", EXPLORER)
+    notebook.run_all()
+    assert notebook.errors() == []
+    assert notebook.unlabelled_controls() == []
+
+    first = notebook.curves()
+    notebook.drag(notebook.slider("of x³"), 60)
+    notebook.wait_until(lambda: notebook.curves() != first, "the mouse has moved a curve")
+    second = notebook.curves()
+    notebook.slider("scale of the row").press("ArrowRight")
+    notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
+    notebook.press("Reset")
+    notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
+
+
+def test_a_live_training_is_started_paused_resumed_and_stopped(open_notebook: Callable) -> None:
+    notebook = open_notebook("training.ipynb", TRAINING)
+    notebook.run_all()
+    assert notebook.errors() == []
+    assert notebook.unlabelled_controls() == []
+
+    def points() -> int:
+        return sum(len(curve) for figure in notebook.curves() for curve in figure)
+
+    empty = points()
+    notebook.press("Start")
+    notebook.wait_until(lambda: points() > empty + 4, "the curves have grown", timeout=120)
+    notebook.press("Pause")
+    notebook.wait_until(lambda: notebook.says("Paused. Resume goes on"), "it says that it is paused")
+    notebook.page.wait_for_timeout(2000)  # a step that was under way ends
+    held = points()
+    notebook.page.wait_for_timeout(2000)
+    assert points() == held
+    notebook.press("Resume")
+    notebook.wait_until(lambda: points() > held, "the curves grow again", timeout=60)
+    notebook.press("Stop")
+    notebook.wait_until(lambda: notebook.says("What was measured is kept"), "it says that it has stopped")
+    assert points() > held
+
+
+def test_a_prediction_is_made_and_explained(open_notebook: Callable) -> None:
+    notebook = open_notebook("prediction.ipynb", CHOICE)
+    notebook.run_all()
+    assert notebook.unlabelled_controls() == []
+    assert not notebook.says("Left is wrong because.")
+    notebook.page.get_by_role("radio", name="left").check()
+    notebook.press("Reveal")
+    notebook.wait_until(lambda: notebook.says("Left is wrong because."), "the wrong answer is explained")
+    assert notebook.says("Right it is.")

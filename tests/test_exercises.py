@@ -1,0 +1,535 @@
+"""What a learner reads: verdicts on answers that are right, untouched, broken or unforeseen; hints and solutions."""
+
+import dataclasses
+import json
+import math
+import re
+import threading
+import time
+
+import pytest
+import torch
+
+from minipolycom.learn import (
+    EXERCISES,
+    Case,
+    Exercise,
+    Values,
+    WrongAnswer,
+    check,
+    grid,
+    hint,
+    ladder,
+    list_exercises,
+    print_exercises,
+    progress_map,
+    reference,
+    running,
+    solution,
+    value_ladder,
+)
+from minipolycom.learn.grading import Verdict, grade
+
+entropy, silu = EXERCISES["unigram_entropy"], EXERCISES["silu_derivative"]
+
+
+@pytest.fixture(autouse=True)
+def own_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIPOLYCOM_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    """Twice x."""
+    return 2 * x
+
+
+def sample(**changes) -> Exercise:
+    """A small exercise to try the machinery on."""
+    fields = dict(
+        name="double", notebook="00_start_here", statement="Double it.", difficulty=1, importance=1, minutes=1,
+        reference=double, hints=("Add it to itself.", "2 * x"), explanation="Twice.", right=(lambda x: x + x,),
+        cases=grid(lambda shape, generator: (torch.randn(shape, generator=generator),), shapes=((2, 3), (4, 1))),
+        ladder=ladder(Values(rtol=1e-6, atol=1e-6, because="one product is rounded once")),
+        bank=tuple(
+            WrongAnswer(answer=lambda x, k=k: k * x, misconception=f"{k} times", says=f"This is {k} times x.")
+            for k in (1, 3, 4, 5)
+        ),
+    )  # fmt: skip
+    return Exercise(**fields | changes)
+
+
+# --- not attempted
+
+
+def stub_with_a_docstring(counts):
+    """Only words."""
+
+
+def scaffold(counts):
+    p = ...
+    return p
+
+
+def not_yet(counts):
+    raise NotImplementedError("later")
+
+
+@pytest.mark.parametrize("answer", [None, ..., NotImplemented, stub_with_a_docstring, scaffold, not_yet])
+def test_untouched_answers_are_not_wrong(answer):
+    verdict = check("unigram_entropy", answer)
+    assert verdict.status == "not attempted"
+    assert "○ not attempted: unigram_entropy" in str(verdict)
+    assert 'hint("unigram_entropy")' in str(verdict)
+
+
+def test_a_stub_with_code_in_it_is_recognised():
+    exercise = sample(stub="def double(x):\n    twice = x  # change this\n    return twice")
+    scope = {}
+    exec(exercise.stub, scope)
+    assert grade(exercise, scope["double"]).status == "not attempted"
+    assert grade(exercise, lambda x: x).misconception == "1 times"  # the same result by code of one's own is an answer
+
+
+def test_a_library_that_is_not_implemented_is_not_an_untouched_stub():
+    class Forgotten(torch.nn.Module):
+        def forwards(self, x):
+            return x
+
+    verdict = grade(sample(), Forgotten())
+    assert verdict.status == "wrong"
+    assert "NotImplementedError" in verdict.seen
+
+
+# --- what was seen
+
+
+def test_a_wrong_value_is_shown_beside_the_expected_one_with_its_arguments():
+    verdict = grade(silu, lambda x: torch.where(x > 3, 7.0, silu.reference(x).float()).to(x.dtype))
+    assert verdict.check == "values"
+    assert verdict.rows == (("[0, 0]", "1.08538", "7"),)
+    assert "1 of 10 entries of the result differ, the first at [0, 0]." in verdict.seen
+    assert "x = a float32 tensor of shape (2, 5) [3.08199, -0.586858" in str(verdict)
+    assert torch.equal(verdict.arguments[0], silu.cases[0].make()[0])
+    assert verdict.misconception is None
+    assert "Why" not in str(verdict)
+
+
+def test_where_an_answer_is_right_and_wrong_is_said_by_shape_and_by_seed():
+    by_shape = grade(sample(), lambda x: 2 * x if x.shape == (2, 3) else x + 1)
+    assert "Right at shape (2, 3). Wrong at shape (4, 1)." in by_shape.seen
+    first = sample().cases[0].make()[0][0, 0]
+    by_seed = grade(sample(cases=sample().cases[:2]), lambda x: 2 * x if x[0, 0] == first else x + 1)
+    assert "Right at random seed 0. Wrong at random seed 1." in by_seed.seen
+
+
+def test_shapes_are_never_broadcast_together():
+    verdict = grade(sample(), lambda x: 2 * x[None])
+    assert verdict.check == "shape"
+    assert "The shape of the result is (1, 2, 3); expected is (2, 3)." in verdict.seen
+    one_number = grade(entropy, lambda counts: entropy.reference(counts)[None])
+    assert "is (1,); expected is ()." in one_number.seen
+
+
+def test_swapped_axes_are_named_only_where_they_are_swapped():
+    square = sample(cases=grid(lambda n, generator: (torch.randn(n, n, generator=generator),), shapes=(3, 4)))
+    assert "with its two axes swapped" in grade(square, lambda x: 2 * x.T).seen
+    assert "swapped" not in grade(square, lambda x: 2 * x.T + x).seen
+
+
+def test_a_simple_law_between_expected_and_received_is_said():
+    assert "received is 1.4427 times the expected value" in grade(entropy, entropy.bank[0].answer).seen
+    assert "received is minus the expected value" in grade(sample(), lambda x: -2 * x).seen
+    assert "In every case" not in grade(sample(), lambda x: 2 * x + x**2).seen
+
+
+def test_precision_is_spoken_of_only_where_it_is_the_matter():
+    assert (
+        "allowed is 1e-06 + 1e-06 × |expected|: one product is rounded once"
+        in grade(sample(), lambda x: 2.0001 * x).seen
+    )
+    assert "allowed" not in grade(sample(), lambda x: 2 * x.abs() + 1).seen
+
+
+def test_dtype():
+    assert "The dtype of the result is float64; expected is float32." in grade(sample(), lambda x: 2 * x.double()).seen
+
+
+def test_an_input_changed_in_place_is_told_by_name():
+    verdict = grade(sample(), lambda x: x.mul_(2))
+    assert verdict.check == "inputs kept"
+    assert "The call changed its input `x`: it was a float32 tensor" in verdict.seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: (2 * x,), "A comma at the end of a `return` line makes a tuple. The numbers in it are right."),
+        (lambda x: (2 * x).tolist(), "yours returned a list of 2"),
+        (lambda x: (2 * x).numpy(), "yours returned a numpy array of shape (2, 3). The numbers in it are right."),
+        (lambda x: float(x.sum()), "`.item()` and `float()` give Python numbers"),
+        (lambda x: print(end=""), "A function returns None when no `return` with a value is reached."),
+        (lambda x: "2x", "yours returned the text '2x'"),
+        (lambda x: (yield 2 * x), "A function with `yield` or `async` in it"),
+        (lambda x: (2 * x).to_sparse(), "yours returned a sparse tensor of shape (2, 3)"),
+        (lambda x: {"y": 2 * x}, "yours returned an object of type dict"),
+        (lambda x: double, "yours returned the function `double`"),
+    ],
+)  # fmt: skip
+def test_a_result_of_the_wrong_kind_has_its_own_sentence(answer, said):
+    verdict = grade(sample(), answer)
+    assert verdict.check == "kind of result"
+    assert said in verdict.seen
+    assert "A tensor is expected" in verdict.seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (torch.ones(2), "A function is expected; received a float32 tensor of shape (2,) [1, 1]."),
+        ("double", "A function is expected; received the text 'double'."),
+        (3, "`check('double', double)`, without parentheses after the function's name"),
+        (torch.nn.ReLU, "A function is expected; received the class `ReLU`."),
+        (lambda: 1, "It is called with 1 argument (x); yours takes `()`."),
+        (lambda x, y: x, "It is called with 1 argument (x); yours takes `(x, y)`."),
+        (lambda *, x: x, "It is called with 1 argument (x); yours takes `(*, x)`."),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_fitting_function_has_its_own_sentence(answer, said):
+    verdict = grade(sample(), answer)
+    assert verdict.check == "function"
+    assert said in verdict.seen
+
+
+def test_a_module_is_as_good_as_a_function():
+    class Double(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    assert grade(sample(), Double()).passed
+
+
+# --- exceptions and endless calls
+
+
+def raises(x):
+    if x.shape[0] == 4:
+        return x @ x
+    return 2 * x
+
+
+def test_an_exception_is_reported_with_its_line_and_its_arguments():
+    verdict = grade(sample(), raises)
+    assert verdict.check == "runs"
+    assert "Your code raised RuntimeError: mat1 and mat2 shapes cannot be multiplied" in verdict.seen
+    assert "of test_exercises.py: return x @ x" in verdict.seen
+    assert "It ran at shape (2, 3), seed 0; shape (2, 3), seed 1." in verdict.seen
+    assert verdict.arguments[0].shape == (4, 1)
+
+
+def half_a_scaffold(counts):
+    p = ...
+    return -(p * p.log()).sum()
+
+
+def test_dots_in_the_way_are_pointed_out():
+    assert "A `...` is still standing where a value is needed." in grade(entropy, half_a_scaffold).seen
+
+
+def swallows_everything(x):
+    while True:
+        try:  # noqa: SIM105  it is a learner's way of writing it
+            sum(range(100))
+        except BaseException:
+            pass
+
+
+def looping(x):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("answer", [looping, swallows_everything])
+@pytest.mark.parametrize("in_main_thread", [True, False])
+def test_an_endless_call_is_stopped(answer, in_main_thread):
+    found = []
+    before = threading.active_count()
+    work = threading.Thread(target=lambda: found.append(grade(sample(), answer, seconds=0.2)))
+    if in_main_thread:
+        work.run()
+    else:
+        work.start()
+        work.join()
+    assert found[0].check == "runs"
+    assert "The call was still running after 0.2 s and was stopped. It was at line" in found[0].seen
+    assert "test_exercises.py" in found[0].seen
+    assert found[0].misconception is None
+    assert threading.active_count() == before
+
+
+def test_one_long_operation_is_left_behind_and_said_so(monkeypatch):
+    monkeypatch.setattr(running, "GRACE", 0.1)
+    verdict = grade(sample(), lambda x: time.sleep(1.5), seconds=0.1)
+    assert "could not be stopped, so it goes on in the background; restart the kernel" in verdict.seen
+
+
+def test_the_time_limit_is_what_the_docstring_says():
+    assert running.TIME_LIMIT == 10
+    assert "10 seconds" in check.__doc__
+
+
+def test_an_answer_is_graded_the_same_inside_no_grad_and_inference_mode():
+    with torch.no_grad():
+        assert grade(silu, silu.reference).passed
+    with torch.inference_mode():
+        assert grade(silu, silu.reference).passed
+
+
+# --- a cause is named only where it is established
+
+
+def test_two_entries_that_behave_alike_are_both_kept_quiet():
+    twins = (*sample().bank, WrongAnswer(answer=lambda x: 3 * x, misconception="a twin", says="This is three times x."))
+    assert grade(sample(bank=twins), lambda x: 3 * x).misconception is None
+    assert grade(sample(), lambda x: 3 * x).misconception == "3 times"
+
+
+def test_a_wrong_answer_that_agrees_with_the_bank_on_some_cases_only_gets_no_cause():
+    verdict = grade(sample(), lambda x: 3 * x if x.shape == (2, 3) else 3 * x + 1e-3)
+    assert verdict.status == "wrong"
+    assert verdict.misconception is None
+
+
+def fails_on_tall(x):
+    if x.shape[0] == 4:
+        raise RuntimeError("too tall")
+    return 2 * x
+
+
+def test_an_exception_alone_establishes_no_cause():
+    bank = (*sample().bank, WrongAnswer(answer=fails_on_tall, misconception="fear of heights", says="..."))
+    assert grade(sample(bank=bank), fails_on_tall).misconception is None
+
+
+def other_dtype(function):
+    return lambda *arguments: function(*arguments).double()
+
+
+UNFORESEEN = {
+    "unigram_entropy": [
+        lambda c: torch.tensor(3.2),
+        lambda c: (c / c.sum()).sum(),
+        lambda c: (c / c.sum()).square().sum(),
+        lambda c: 1 - (c / c.sum()).square().sum(),
+        lambda c: -(c / c.sum()).log().sum(),
+        lambda c: -(c / c.sum()).amax().log(),
+        lambda c: -(c / len(c) * (c / len(c) + 1e-9).log()).sum(),
+        lambda c: -(c / c.sum() * (c / c.sum() + 1e-2).log()).sum(),
+        lambda c: -(c / c.sum() * (c / c.sum() + 1e-9).log10()).sum(),
+        lambda c: (c / c.sum()).std(correction=0),
+        lambda c: torch.special.entr(c / c.max()).sum(),
+        lambda c: c.float().log().mean(),
+        lambda c: entropy.reference(c[1:]) if len(c) > 1 else entropy.reference(c),
+        lambda c: entropy.reference(c).round(decimals=2),
+        lambda c: entropy.reference(c) / math.log(256),
+        lambda c: entropy.reference(c.float().sqrt()),
+        other_dtype(entropy.reference),
+    ],
+    "collapse_linear": [
+        lambda w, b: (w[-1], b[-1]),
+        lambda w, b: (w[0], b[0]),
+        lambda w, b: (torch.zeros(w[-1].shape[0], w[0].shape[1]), b[-1]),
+        lambda w, b: reference("collapse_linear")(w[1:] or w, b[1:] or b),
+        lambda w, b: reference("collapse_linear")(w, b)[0],
+        lambda w, b: reference("collapse_linear")(w, b)[::-1],
+        lambda w, b: (reference("collapse_linear")(w, b)[0], b[0]),
+        lambda w, b: (-reference("collapse_linear")(w, b)[0], reference("collapse_linear")(w, b)[1]),
+        lambda w, b: (reference("collapse_linear")(w, b)[0], reference("collapse_linear")(w, b)[1][:, None]),
+        lambda w, b: tuple(torch.relu(part) for part in reference("collapse_linear")(w, b)),
+        lambda w, b: sum(w),
+    ],
+    "silu_derivative": [
+        torch.relu,
+        torch.cos,
+        lambda x: x,
+        lambda x: torch.ones_like(x),
+        lambda x: torch.sigmoid(x) ** 2,
+        lambda x: torch.tanh(x),
+        lambda x: torch.sigmoid(x) * (1 + x * torch.sigmoid(x)),
+        lambda x: torch.sigmoid(-x) * (1 + x * (1 - torch.sigmoid(-x))),
+        lambda x: torch.sigmoid(1.702 * x),
+        lambda x: (torch.nn.functional.silu(x + 1e-2) - torch.nn.functional.silu(x)) / 1e-2,
+        lambda x: silu.reference(x).clamp(0, 1),
+        lambda x: torch.autograd.functional.jacobian(torch.nn.functional.silu, x),
+        lambda x: silu.reference(x).sum(),
+    ],
+    "dead_fraction": [
+        lambda z: (z <= 0).all().float(),
+        lambda z: (z <= 0).any().float(),
+        lambda z: (z[-1] <= 0).float().mean(),
+        lambda z: (z.sum(dim=1) <= 0).float().mean(),
+        lambda z: torch.relu(z).mean(),
+        lambda z: (z.amin(dim=0) <= 0).sum() / z.shape[0],
+        lambda z: (z <= 0).all(dim=0).float().std(),
+        lambda z: (z <= 0).float().mean(dim=0),
+        lambda z: (z <= 0).all(dim=0).sum() / z.numel(),
+        lambda z: (z < 1e-1).all(dim=0).float().mean(),
+        lambda z: (z <= 0).all(dim=0).float().mean() * 100,
+    ],
+    "relu_gain": [0, 3.0, -(2**0.5), math.e, math.pi, 1.5, 1.4, 1 / 3, math.nan, math.inf, "sqrt(2)", [1.414], True],
+}  # fmt: skip
+"""Wrong answers that no bank holds."""
+
+
+@pytest.mark.parametrize("name", UNFORESEEN)
+def test_an_unforeseen_wrong_answer_neither_passes_nor_gets_a_false_cause(name):
+    for number, answer in enumerate(UNFORESEEN[name]):
+        verdict = grade(EXERCISES[name], answer)
+        assert verdict.status == "wrong", f"{name}, {number}: {verdict}"
+        assert verdict.misconception is None, f"{name}, {number}: {verdict}"
+        assert verdict.seen
+
+
+def test_there_are_at_least_fifty_of_them():
+    assert sum(map(len, UNFORESEEN.values())) >= 50
+    assert set(UNFORESEEN) == set(EXERCISES)
+
+
+# --- answers that are values
+
+
+def value_exercise(expected, *, wrong, **ladder_options):
+    bank = tuple(WrongAnswer(answer=one, misconception=f"{one}", says=f"This is {one}.") for one in wrong)
+    steps = value_ladder(Values(rtol=1e-3, atol=0.0, because="three digits are asked for"), **ladder_options)
+    return sample(name="value", reference=expected, bank=bank, right=(expected,), cases=(), ladder=steps)
+
+
+def test_a_number_may_come_as_python_or_as_a_tensor_and_is_not_given_away():
+    exercise = value_exercise(2.5, wrong=(1.0, 2.0, 3.0, 5.0))
+    assert grade(exercise, 2.5001).passed
+    assert grade(exercise, torch.tensor(2.5)).passed
+    assert grade(exercise, 2).says == "This is 2.0."
+    off = grade(exercise, 2.51)
+    assert off.seen == "2.51 is within 5 % of it; allowed is 0.001 × the value: three digits are asked for."
+    far = str(grade(exercise, 7))
+    assert "That is not it." in far
+    assert "2.5" not in far
+
+
+def test_a_choice_is_read_without_regard_to_case_and_must_be_one_of_them():
+    exercise = value_exercise("PolyNorm", wrong=("relu", "gelu", "silu", "polyrelu"), choices=("PolyNorm", "relu"))
+    assert grade(exercise, " polynorm ").passed
+    assert grade(exercise, "RELU").misconception == "relu"
+    assert grade(exercise, "tanh").seen == "The answer is one of 'PolyNorm', 'relu'; received the text 'tanh'."
+    assert grade(exercise, ...).status == "not attempted"
+
+
+def test_a_tensor_may_be_asked_for():
+    exercise = value_exercise(torch.tensor([1.0, 2.0]), wrong=[torch.full((2,), float(k)) for k in range(4)])
+    assert grade(exercise, torch.tensor([1.0, 2.0])).passed
+    assert grade(exercise, torch.tensor([[1.0], [2.0]])).status == "wrong"
+    assert grade(exercise, [1.0, 2.0]).check == "kind of result"
+
+
+# --- how it looks, and what stands around it
+
+
+def test_a_verdict_carries_symbol_and_word_in_text_and_html():
+    wrong, right = grade(entropy, entropy.bank[0].answer), grade(entropy, entropy.reference)
+    assert str(right).startswith("✔ passed: unigram_entropy\n  ✔ function")
+    assert "✘ wrong: unigram_entropy" in repr(wrong)
+    html = wrong._repr_html_()
+    assert "<strong>✘ wrong</strong>" in html
+    assert 'role="status"' in html
+    assert "<code>torch.log</code>" in html
+    assert "Why:" in html
+
+
+def test_what_a_learner_wrote_is_escaped():
+    verdict = Verdict(exercise="x", status="wrong", seen="raised E: <script>", rows=(("[0]", "<b>", "1"),))
+    html = verdict._repr_html_()
+    assert "<script>" not in html
+    assert "<b>" not in html
+    assert '<th scope="col">expected</th>' in html
+
+
+def test_hints_climb_and_solution_explains():
+    assert hint("unigram_entropy").startswith("**Hint 1 of 3.**")
+    assert '`hint("unigram_entropy", 2)` says more.' in hint("unigram_entropy")
+    assert '`solution("unigram_entropy")` shows one.' in hint("unigram_entropy", 3)
+    shown = solution("unigram_entropy")
+    assert "```python\ndef unigram_entropy" in shown
+    assert "xlogy" in shown
+    assert shown._repr_markdown_() == str(shown)
+    with pytest.raises(ValueError, match=r"exercise 'unigram_entropy' has hints 1 to 3; got 4"):
+        hint("unigram_entropy", 4)
+
+
+@pytest.mark.parametrize("ask", [hint, solution, reference, lambda name: check(name, None)])
+def test_an_unknown_exercise_is_answered_with_the_known_ones(ask):
+    said = r"there is no exercise 'unigram_entropi'; did you mean 'unigram_entropy'\? Known"
+    with pytest.raises(ValueError, match=said):
+        ask("unigram_entropi")
+
+
+def test_the_name_comes_first():
+    with pytest.raises(
+        ValueError, match=r"the exercise's name comes first, as in check\(\"unigram_entropy\", ...\); got"
+    ):
+        check(entropy.reference, "unigram_entropy")
+
+
+def test_the_reference_is_what_a_notebook_goes_on_with():
+    assert reference("dead_fraction")(torch.tensor([[-1.0, 1.0]])) == 0.5
+
+
+def test_the_stub_is_the_reference_without_its_body():
+    assert sample().stub == 'def double(x: torch.Tensor) -> torch.Tensor:\n    """Twice x."""\n    ...'
+    assert sample().solution.endswith("    return 2 * x")
+    assert EXERCISES["relu_gain"].stub == "relu_gain = ..."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"difficulty": 6}, "exercise 'double': difficulty is a whole number from 1 to 5; got 6"),
+        ({"importance": 0}, "exercise 'double': importance is a whole number from 1 to 5; got 0"),
+        ({"minutes": 0}, "exercise 'double': minutes says how long it takes, at least 1; got 0"),
+        ({"hints": ("one",)}, "exercise 'double' needs at least 2 hints; got 1"),
+        ({"bank": ()}, "exercise 'double' needs at least 4 wrong answers in its bank; got 0"),
+        ({"right": ()}, "exercise 'double' needs at least 1 differently written right answers; got 0"),
+        ({"cases": ()}, "exercise 'double' asks for a function and needs cases to call it with; see grid()"),
+    ],
+)
+def test_an_exercise_that_lacks_something_is_refused(changes, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        sample(**changes)
+
+
+def test_a_case_makes_the_same_arguments_every_time():
+    for exercise in EXERCISES.values():
+        for case in exercise.cases:
+            assert str(case.make()) == str(case.make())
+    assert dataclasses.is_dataclass(Case)
+
+
+def test_the_list_of_exercises_in_both_forms(capsys):
+    rows = list_exercises()
+    assert [set(row) for row in rows] == [
+        {"name", "notebook", "difficulty", "importance", "minutes", "wrong_answers"}
+    ] * len(EXERCISES)
+    print_exercises()
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["name", "notebook", "difficulty", "importance", "minutes", "wrong", "answers"]
+    assert len(table) == 1 + len(EXERCISES)
+    print_exercises(as_json=True)
+    assert json.loads(capsys.readouterr().out) == rows
+
+
+def test_the_public_names_are_all_there():
+    from minipolycom import learn
+
+    for name in learn.__all__:
+        assert getattr(learn, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = learn.nonsense
+    assert "unigram_entropy" in str(progress_map())

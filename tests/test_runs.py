@@ -1,0 +1,86 @@
+"""A run's folder: whole after a cut, plain to read, and refused with a reason when it is not one."""
+
+import json
+
+import pytest
+import torch
+
+from minipolycom.model import GPT, GPTConfig
+from minipolycom.runs import Run, differing_fields, load_weights, read_rows, save_weights
+from minipolycom.text.tokenizers import ByteTokenizer
+from minipolycom.train import TrainConfig
+
+CONFIG = GPTConfig(n_layers=1, n_heads=1, d_model=8, context=4, vocab_size=256, tied=True)
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(
+        name="a",
+        model_config=CONFIG,
+        train_config=TrainConfig(steps=7),
+        data={"source": "stdlib"},
+        tokenizer=ByteTokenizer(),
+        path=tmp_path / "a",
+    )
+    run.create()
+    return run
+
+
+def test_rows_are_on_disk_as_soon_as_they_are_measured(run):
+    for step in range(3):
+        run.append({"step": step, "split": "val", "loss": 1.0 / (step + 1)})
+        assert Run.load(run.path).rows == run.rows
+    assert run.losses() == [1.0, 0.5, 1 / 3]
+
+
+def test_a_row_cut_off_in_the_middle_is_left_out(run):
+    run.append({"step": 1, "split": "val", "loss": 2.0})
+    with (run.path / "rows.jsonl").open("a") as file:
+        file.write('{"step": 2, "spl')
+    assert read_rows(run.path) == [{"step": 1, "split": "val", "loss": 2.0}]
+
+
+def test_weights_come_back_bit_for_bit_and_a_tied_head_stays_tied(run):
+    gpt = GPT(CONFIG, seed=3)
+    save_weights(run.path, gpt.state_dict())
+    loaded = Run.load(run.path).model()
+    assert loaded.head.weight is loaded.embedding.weight
+    assert torch.equal(loaded.embedding.weight, gpt.embedding.weight)
+    assert load_weights(run.path).keys() == gpt.state_dict().keys()
+
+
+def test_a_run_without_weights_says_so(run):
+    with pytest.raises(ValueError, match="has no weights yet"):
+        run.model()
+
+
+def test_a_folder_that_holds_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run \(no config.json\)"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "status.json", "tokenizer.json"])
+def test_a_damaged_file_is_named_by_its_fault(run, name):
+    (run.path / name).write_text('{"name": ')
+    with pytest.raises(ValueError, match="is damaged"):
+        Run.load(run.path)
+
+
+def test_a_setting_of_another_version_is_named(run):
+    config = json.loads((run.path / "config.json").read_text())
+    config["model"]["n_experts"] = 8
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="GPTConfig has no n_experts: the run was written by another version"):
+        Run.load(run.path)
+
+
+def test_the_environment_is_recorded(run):
+    recorded = json.loads((run.path / "environment.json").read_text())
+    assert recorded["versions"]["torch"] == torch.__version__
+    assert recorded["cores"] >= 1
+
+
+def test_differences_are_named_with_both_values():
+    ours, theirs = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 5, "d": 3}}
+    assert differing_fields(ours, theirs) == ["b.c: 5 there, 2 here"]

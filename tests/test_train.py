@@ -1,0 +1,321 @@
+"""Training: the schedule, the groups, `fit` in its three places, stopping, going on, diverging."""
+
+import itertools
+import math
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from minipolycom.activations import ACTIVATION_NAMES
+from minipolycom.model import GPT, GPTConfig
+from minipolycom.runs import Run
+from minipolycom.text import TokenData
+from minipolycom.train import (
+    PRESET_TRAINING,
+    Control,
+    TrainConfig,
+    fit,
+    learning_rate,
+    parameter_groups,
+)
+
+SHAPE = {"n_layers": 1, "n_heads": 2, "d_model": 16, "context": 16}
+QUICK = {"steps": 24, "log_every": 4, "eval_every": 8, "eval_batches": 2, "checkpoint_every": 5, "warmup_steps": 4}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    words = np.random.default_rng(0).choice(["sum", "product", "power", "row", "mean", "root", "of", "the"], 8000)
+    file = tmp_path_factory.mktemp("text") / "words.txt"
+    file.write_text(" ".join(words))
+    return file
+
+
+@pytest.fixture
+def data(text, tmp_path):
+    return TokenData(f"files:{text}", context=16, batch_size=4, cache_dir=tmp_path / "cache")
+
+
+def train(data, out=None, activation="polynorm", **more):
+    options = {key: more.pop(key) for key in ("control", "on_row", "name") if key in more}
+    return fit(
+        data,
+        GPTConfig(**SHAPE, activation=activation),
+        TrainConfig(**QUICK | more),
+        out=out,
+        progress=False,
+        **options,
+    )
+
+
+def without_time(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def same_weights(one: Run, two: Run) -> bool:
+    first, second = one.model().state_dict(), two.model().state_dict()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+# -- the pieces ------------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_warms_up_linearly_and_falls_by_a_cosine():
+    config = TrainConfig(steps=110, warmup_steps=10, learning_rate=1.0, min_learning_rate_ratio=0.1)
+    rates = [learning_rate(step, config) for step in range(111)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[60] == pytest.approx(0.1 + 0.9 * 0.5)
+    assert rates[110] == pytest.approx(0.1)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_only_matrices_decay(tied):
+    gpt = GPT(GPTConfig(**SHAPE, tied=tied))
+    decayed, kept = parameter_groups(gpt, 0.1)
+    names = {id(p): name for name, p in gpt.named_parameters()}
+    assert {names[id(p)].split(".")[-2] for p in decayed["params"]} == {"qkv", "out", "up", "down"} | (
+        set() if tied else {"head"}
+    )
+    assert {names[id(p)].split(".")[-2] for p in kept["params"]} == {
+        "embedding", "attention_norm", "feed_forward_norm", "norm", "activation",
+    }  # fmt: skip
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(gpt.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learning_rate": -1e-3}, "learning_rate is positive and finite; got -0.001"),
+        ({"learning_rate": math.nan}, "learning_rate is positive"),
+        ({"steps": 0}, "steps is at least 1"),
+        ({"beta2": 1.0}, "beta2 lies in"),
+        ({"weight_decay": -1.0}, "weight_decay is not negative"),
+        ({"min_learning_rate_ratio": 2.0}, "min_learning_rate_ratio lies in"),
+        ({"precision": "half"}, "unknown precision 'half'; known: auto, 32-true"),
+        ({"accelerator": "tpu"}, "unknown accelerator 'tpu'; known: auto, cpu, cuda"),
+        ({"precision": "16-mixed", "accelerator": "cpu"}, "fp16 training needs a GPU"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_when_it_is_made(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**fields)
+
+
+def test_every_preset_has_valid_training():
+    for values in PRESET_TRAINING.values():
+        TrainConfig(**{key: value for key, value in values.items() if key != "batch_size"})
+
+
+# -- a run -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_each_activation_learns(data, activation):
+    run = train(data, activation=activation, steps=40, learning_rate=1e-2)
+    assert run.finished
+    assert run.losses("val")[-1] < run.losses("val")[0] - 0.5
+    assert run.losses("val")[0] == pytest.approx(math.log(256), abs=0.5)
+
+
+def test_rows_say_what_was_measured_and_when(data):
+    heard = []
+    run = train(data, on_row=heard.append, name="mine")
+    assert heard == run.rows
+    assert [row["step"] for row in run.rows if row["split"] == "val"] == [0, 8, 16, 24]
+    assert [row["step"] for row in run.rows if row["split"] == "train"] == [4, 8, 12, 16, 20, 24]
+    row = run.rows[-1]
+    assert row["run"] == "mine"
+    assert row["activation"] == "polynorm"
+    assert row["tokens"] == 24 * 4 * 16
+    assert row["learning_rate"] == pytest.approx(learning_rate(23, run.train_config))
+    assert all(row["gradient_norm"] > 0 for row in run.rows if row["split"] == "train")
+    seconds = [row["seconds"] for row in run.rows]
+    assert seconds == sorted(seconds)
+
+
+def test_the_train_rows_hold_the_mean_over_their_interval(data):
+    every = train(data, log_every=1).losses("train")
+    fourth = train(data, log_every=4).losses("train")
+    assert fourth == pytest.approx(np.reshape(every, (6, 4)).mean(axis=1).tolist(), rel=1e-6)
+
+
+def test_the_same_settings_give_the_same_numbers(data):
+    first, again = train(data), train(data)
+    assert without_time(first.rows) == without_time(again.rows)
+    assert same_weights(first, again)
+
+
+def test_a_run_on_disk_can_be_loaded(data, tmp_path):
+    run = train(data, tmp_path / "run")
+    loaded = Run.load(tmp_path / "run")
+    assert loaded.finished
+    assert loaded.rows == run.rows
+    assert loaded.model_config == run.model_config
+    assert loaded.train_config == run.train_config
+    assert same_weights(loaded, run)
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("né")) == "né"
+    assert not list((tmp_path / "run").glob(".*")), "a partial file was left behind"
+
+
+def test_a_finished_run_is_returned_at_once(data, tmp_path):
+    first = train(data, tmp_path / "run")
+    again = train(data, tmp_path / "run", on_row=lambda row: pytest.fail("it trained again"))
+    assert again.rows == first.rows
+
+
+def test_training_works_in_a_background_thread(data):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(train(data)))
+    thread.start()
+    thread.join(60)
+    assert found[0].finished
+    assert without_time(found[0].rows) == without_time(train(data).rows)
+
+
+# -- stopping and going on -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 8, 11, 23])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(data, tmp_path, stop_at):
+    whole = train(data, log_every=1)
+    control = Control()
+    stopped = train(
+        data, tmp_path / "run", log_every=1, control=control,
+        on_row=lambda row: control.stop() if row["step"] == stop_at else None,
+    )  # fmt: skip
+    assert (stopped.status, stopped.step) == ("stopped", stop_at)
+    resumed = train(data, tmp_path / "run", log_every=1)
+    assert resumed.finished
+    assert without_time(resumed.rows) == without_time(whole.rows)
+    assert without_time(Run.load(tmp_path / "run").rows) == without_time(whole.rows)
+    assert same_weights(resumed, whole)
+
+
+def test_a_crash_between_two_checkpoints_loses_only_what_came_after_the_last(data, tmp_path):
+    whole = train(data)
+
+    def crash(row):
+        if row["step"] == 16:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(data, tmp_path / "run", on_row=crash)
+    resumed = train(data, tmp_path / "run")
+    assert without_time(resumed.rows) == without_time(whole.rows)
+    assert same_weights(resumed, whole)
+
+
+def test_an_interrupt_stops_after_the_step_and_the_old_handler_comes_back(data, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    run = train(
+        data, tmp_path / "run",
+        on_row=lambda row: os.kill(os.getpid(), signal.SIGINT) if row["step"] == 4 else None,
+    )  # fmt: skip
+    assert (run.status, run.step) == ("stopped", 4)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert train(data, tmp_path / "run").finished
+
+
+def test_a_second_interrupt_ends_at_once_and_the_old_handler_comes_back(data, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice(row):
+        if row["step"] == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", on_row=twice)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert train(data, tmp_path / "run").finished
+
+
+def test_pause_holds_training_and_resume_lets_it_go_on(data):
+    control, rows = Control(), []
+
+    def pause_at_eight(row):
+        rows.append(row)
+        if row["step"] == 8 and row["split"] == "val":
+            control.pause()
+
+    thread = threading.Thread(target=train, args=(data,), kwargs={"control": control, "on_row": pause_at_eight})
+    thread.start()
+    while not control.paused:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    assert rows[-1]["step"] == 8, "it went on while paused"
+    control.resume()
+    thread.join(60)
+    assert rows[-1]["step"] == 24
+
+
+def test_stop_ends_a_paused_training(data):
+    control = Control()
+    control.pause()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(train(data, control=control)))
+    thread.start()
+    time.sleep(0.2)
+    control.stop()
+    thread.join(60)
+    assert found[0].status == "stopped"
+
+
+def test_a_folder_with_another_run_is_refused_with_the_differences(data, tmp_path):
+    train(data, tmp_path / "run", steps=4)
+    with pytest.raises(ValueError, match=r"holds another run \(train.learning_rate: 0.004 there, 0.1 here\)"):
+        train(data, tmp_path / "run", steps=4, learning_rate=0.1)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(data, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        train(data, tmp_path / "run")
+
+
+# -- what cannot be trained ------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
+    good = train(data, tmp_path / "good", steps=24)
+    calls = itertools.count(1)
+    from minipolycom import train as module
+
+    plain = module.next_token_loss
+
+    def poisoned(logits, targets):
+        loss = plain(logits, targets)
+        return loss * math.nan if logits.requires_grad and next(calls) == 12 else loss
+
+    monkeypatch.setattr(module, "next_token_loss", poisoned)
+    with pytest.warns(UserWarning, match=r"diverged: loss nan.* at step 12 \(the checkpoint of step 10 is kept\)"):
+        run = train(data, tmp_path / "run")
+    assert run.status == "diverged"
+    assert run.step == 11
+    assert Run.load(tmp_path / "run").status == "diverged"
+    monkeypatch.undo()
+    resumed = train(data, tmp_path / "run")  # the poison is gone: from the kept checkpoint the run is the good one
+    assert without_time(resumed.rows) == without_time(good.rows)
+
+
+def test_weights_are_finite_after_a_diverged_run(data):
+    with pytest.warns(UserWarning, match="diverged"):
+        run = train(data, activation="polyrelu", learning_rate=1e9, steps=200, gradient_clip=1e9)
+    assert all(torch.isfinite(weight).all() for weight in run.weights.values())
+
+
+def test_data_that_does_not_fit_the_model_is_refused(text, tmp_path):
+    long = TokenData(f"files:{text}", context=32, batch_size=4, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="context of 32 tokens is longer than the model's, 16"):
+        fit(long, GPTConfig(**SHAPE), TrainConfig(**QUICK))
+    data = TokenData(f"files:{text}", context=16, batch_size=4, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="256 tokens, the model only 100: make it with vocab_size=256"):
+        fit(data, GPTConfig(**SHAPE, vocab_size=100), TrainConfig(**QUICK))
