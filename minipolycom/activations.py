@@ -198,8 +198,8 @@ class PolyReLU(nn.Module):
         self.register_load_state_dict_pre_hook(_accept_scalar_bias)
 
     def forward(
-        self, x: Float[Tensor, "*batch F"], expert: Int[Tensor, "*rows"] | None = None
-    ) -> Float[Tensor, "*batch F"]:
+        self, x: Float[Tensor, "*batch"], expert: Int[Tensor, "*rows"] | None = None
+    ) -> Float[Tensor, "*batch"]:
         from minipolycom import fused  # fused imports the plain functions above
 
         weight, bias = _of_rows(self.weight, self.bias, expert)
@@ -273,8 +273,8 @@ class PolyCom(nn.Module):
         self.register_load_state_dict_pre_hook(_accept_scalar_bias)
 
     def forward(
-        self, x: Float[Tensor, "*batch F"], expert: Int[Tensor, "*rows"] | None = None
-    ) -> Float[Tensor, "*batch F"]:
+        self, x: Float[Tensor, "*batch"], expert: Int[Tensor, "*rows"] | None = None
+    ) -> Float[Tensor, "*batch"]:
         return self._compose(x, *_of_rows(self.weight, self.bias, expert))
 
     def _compose(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -515,7 +515,7 @@ def _first_that_works(pieces: dict[str, Callable], x: Tensor, backend: str, args
             continue
         try:
             return pieces[candidate](*args)
-        except RuntimeError as error:
+        except Exception as error:  # whatever a compiler raises; the input was checked before, and eager runs last
             if candidate == "eager":
                 raise
             _broken[candidate] = str(error)
