@@ -1,3 +1,4 @@
+# ruff: noqa: B007, RUF005, SIM108   (Triton's language knows neither a star in a tuple nor a branch in an expression)
 """The Triton kernels of `fused`: one forward, one backward, for CUDA devices of compute capability 7.0 and newer.
 
 Both are bound by memory, so that everything serves the bytes in flight. A tile holds several short rows or one long
