@@ -19,7 +19,8 @@ Three backends compute this, the first that the machine allows:
 
 `backend="auto"` takes triton on CUDA, and on a CPU eager up to 2^21 entries and compiled from there on, where the few
 seconds that compiling takes are paid back. An argument overrides it, and the variable MINIPOLYCOM_BACKEND overrides
-"auto". "plain" is the formula in `activations`. Where a backend is missing, the next one is taken and that said once.
+"auto". Where a backend is missing, the next one is taken, and that is said once. "plain" is the formula in `activations`,
+which torch.func's transforms (vmap, jvp) always take.
 
 Three kinds of row: "relu" (PolyReLU), "norm" (PolyNorm) and "safe" (PolyNorm with u = x / 2^k, 2^k the power of two
 under the row's largest magnitude; a power of two rounds nothing, so only overflow and underflow go away).
@@ -179,7 +180,8 @@ def _wanted(backend: str) -> str:
 
 
 def _is_plain(backend: str) -> bool:
-    return _wanted(backend) == "plain"
+    # torch.func's transforms (vmap, jvp, ...) go through the formula: they differentiate and batch it by themselves
+    return _wanted(backend) == "plain" or torch._C._are_functorch_transforms_active()
 
 
 @cache
