@@ -19,8 +19,8 @@ Three backends compute this, the first that the machine allows:
 
 `backend="auto"` takes triton on CUDA, and on a CPU eager up to 2^21 entries and compiled from there on, where the few
 seconds that compiling takes are paid back. An argument overrides it, and the variable MINIPOLYCOM_BACKEND overrides
-"auto". Where a backend is missing, the next one is taken, and that is said once. "plain" is the formula in `activations`,
-which torch.func's transforms (vmap, jvp) always take.
+"auto". Where a backend is missing, the next one is taken, and that is said once. "plain" is the formula in
+`activations`, which torch.func's transforms (vmap, jvp) always take.
 
 Three kinds of row: "relu" (PolyReLU), "norm" (PolyNorm) and "safe" (PolyNorm with u = x / 2^k, 2^k the power of two
 under the row's largest magnitude; a power of two rounds nothing, so only overflow and underflow go away).
