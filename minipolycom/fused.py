@@ -29,7 +29,7 @@ under the row's largest magnitude; a power of two rounds nothing, so only overfl
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType
 
@@ -230,9 +230,14 @@ def _row_scale(u: Tensor) -> Tensor:
     return torch.where((power > 0) & (power < torch.inf), 1 / power, 1.0)
 
 
-def _eps_of(eps: float, scale: Tensor | None, order: int) -> list[float | Tensor]:
+def _eps_of(eps: float, scale: Tensor | None, order: int) -> list[float] | list[Tensor]:
     """What is added to the mean square of each power: eps, brought to the scale of the row."""
-    return [eps if scale is None else eps * scale ** (2 * p) for p in range(1, order + 1)]
+    if scale is None:
+        return [eps] * order
+    floors = [eps * scale * scale]
+    for _ in range(order - 1):
+        floors.append(floors[-1] * scale * scale)  # not a power of the scale, which overflows: an eps of 0 stays 0
+    return floors
 
 
 def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, list[Tensor]]:
@@ -281,7 +286,7 @@ def _backward(
     return dx.to(x.dtype), d_up, t, g.sum(dim=-1, keepdim=True), y
 
 
-def _horner(a: list[Tensor], u: Tensor) -> Tensor:
+def _horner(a: Sequence[Tensor], u: Tensor) -> Tensor:
     """a_1 + a_2 u + ... + a_P u^(P-1)."""
     *lower, total = a
     for coefficient in reversed(lower):

@@ -103,14 +103,14 @@ def test_the_gated_form() -> None:
 
 
 def test_the_gated_form_is_rounded_once() -> None:
-    """In bf16 one rounding is off by at most 2^-9; the product of two rounded factors is not held to that."""
+    """In bf16 one rounding is off by at most 2^-8; the product of two rounded factors is not held to that."""
     gate, up = inputs(64, 512, dtype=torch.bfloat16), inputs(64, 512, dtype=torch.bfloat16).flip(0)
     weight, bias = coefficients(dtype=torch.float32)
     exact = reference_polynorm(gate.double(), weight.double(), bias.double()) * up.double()
     error = (gated_polynorm(gate, up, weight, bias).double() - exact).abs()
-    assert (error <= 2**-9 * exact.abs() + 1e-5).all()  # 1e-5: fp32 inside, where terms of size 10 cancel
+    assert (error <= 2**-8 * exact.abs() + 1e-5).all()  # 1e-5: fp32 inside, where terms of size 10 cancel
     twice = (polynorm(gate, weight, bias) * up).double()
-    assert ((twice - exact).abs() > 2**-9 * exact.abs() + 1e-5).any()
+    assert ((twice - exact).abs() > 2**-8 * exact.abs() + 1e-5).any()
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------
