@@ -158,7 +158,7 @@ def choose_backend(x: Float[Tensor, "*batch"], backend: str = "auto") -> str:
 
     Raises ValueError for a name that is neither "auto" nor in BACKENDS.
     """
-    wanted = _wanted(backend)
+    wanted = "eager" if x.numel() == 0 else _wanted(backend)
     if wanted == "auto":
         on_gpu = x.device.type == "cuda"
         wanted = (
