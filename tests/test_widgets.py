@@ -408,7 +408,7 @@ def test_a_cell_run_again_stops_what_it_began(text):
         ({"activations": ("rleu",)}, "unknown activation 'rleu'; known: relu"),
         ({"preset": "huge"}, "unknown preset 'huge'; known: tiny"),
         ({"lerning_rate": 1}, "unknown setting lerning_rate; known: batch_size, .*learning_rate"),
-        ({"learning_rate": -1}, "learning_rate is positive"),
+        ({"learning_rate": -1.0}, "learning_rate is positive"),
     ],
 )
 def test_live_training_refuses_at_once_what_cannot_work(wish, message):

@@ -2,6 +2,7 @@
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
 from minipolycom.activations import ACTIVATIONS
 from minipolycom.viz import figures
@@ -45,7 +46,7 @@ class ActivationExplorer(widgets.VBox):
         super().__init__([widgets.HTML(QUESTION), controls, self.live.widget, self.reading])
 
     @property
-    def figure(self) -> go.Figure:
+    def figure(self) -> BaseFigure:
         return self.live.figure
 
     def _drawn(self) -> go.Figure:

@@ -1,6 +1,7 @@
 """What the widgets are put together from: a figure that changes in place; buttons, sliders, sentences, rows."""
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import ipywidgets as widgets
 import numpy as np
@@ -68,7 +69,7 @@ def button(label: str, icon: str, action: Callable[[], object]) -> widgets.Butto
     return made
 
 
-def slider(label: str, low: float, high: float, value: float, step: float = 1 / 60) -> widgets.FloatSlider:
+def slider(label: str, low: Real, high: Real, value: Real, step: Real = 1 / 60) -> widgets.FloatSlider:
     return widgets.FloatSlider(
         description=label, min=low, max=high, value=value, step=step, readout_format=".2f" if step < 1 else ".0f",
         style=WIDE, layout=widgets.Layout(width="auto"),
