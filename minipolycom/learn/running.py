@@ -12,6 +12,7 @@ import ctypes
 import dis
 import inspect
 import linecache
+import os
 import sys
 import sysconfig
 import threading
@@ -135,14 +136,14 @@ def _raising_line(error: BaseException) -> Line | None:
 
 
 def _line(filename: str, number: int) -> Line:
-    in_notebook = "ipykernel" in filename or filename.startswith("<ipython")
+    in_notebook = "ipykernel" in filename or "ipython-input" in filename  # as JupyterLab and Colab name a cell
     place = "your cell" if in_notebook else Path(filename).name
     return Line(where=f"line {number} of {place}", text=linecache.getline(filename, number).strip())
 
 
+_LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 _NOT_THE_LEARNERS = (
-    str(Path(__file__).parent.parent),
-    *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")},
+    *(f"{folder}{os.sep}" for folder in (Path(__file__).parent.parent, *_LIBRARIES)),
     "<frozen",
     "<__array_function__",
 )
