@@ -239,7 +239,7 @@ def activation_curves(
     _footnote(figure, note)
     middle = (x_range[0] + x_range[1]) / 2
     sentence = f"Activation curves over x from {x_range[0]:g} over {middle:g} to {x_range[1]:g}: {'; '.join(told)}."
-    return _describe(figure, sentence + (f" {_capital(note)}." if note else ""))
+    return _describe(figure, sentence + (f" In it, {note}." if note else ""))
 
 
 def activation_panels(
@@ -430,7 +430,7 @@ def _head_panels(figure: go.Figure) -> None:
 def _footnote(figure: go.Figure, text: str) -> None:
     if text:
         figure.add_annotation(
-            text=_capital(text), x=0, y=0, yshift=-62, xref="paper", yref="paper", xanchor="left", font=dict(size=11)
+            text=text, x=0, y=0, yshift=-62, xref="paper", yref="paper", xanchor="left", font=dict(size=11)
         )
         figure.update_layout(margin=dict(b=72))
 

@@ -43,7 +43,7 @@ class ActivationExplorer(widgets.VBox):
             control.observe(self._redraw, names="value")
         self._redraw()
         controls = columns([self.choice, *self.sliders.values(), self.reset])
-        super().__init__([widgets.HTML(QUESTION), controls, self.live.widget, self.reading])
+        super().__init__([widgets.HTML(sentence(QUESTION, news=False)), controls, self.live.widget, self.reading])
 
     @property
     def figure(self) -> BaseFigure:

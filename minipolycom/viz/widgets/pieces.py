@@ -91,6 +91,7 @@ def side_by_side(children: Sequence[widgets.Widget]) -> widgets.Box:
     )
 
 
-def sentence(text: str, strong: bool = False) -> str:
-    weight = "600" if strong else "400"
-    return f'<p role="status" style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""
+def sentence(text: str, strong: bool = False, news: bool = True) -> str:
+    """A line of HTML; screen readers say it by themselves when it changes, unless it is no `news`."""
+    role, weight = ' role="status"' if news else "", 600 if strong else 400
+    return f'<p{role} style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""

@@ -29,7 +29,14 @@ class Choice(widgets.VBox):
         )  # fmt: skip
         self.reveal_button = button("Reveal", "eye", self.reveal)
         self.explanation = widgets.HTML()
-        super().__init__([widgets.HTML(f"<b>{question}</b>"), self.radio, self.reveal_button, self.explanation])
+        super().__init__(
+            [
+                widgets.HTML(sentence(question, strong=True, news=False)),
+                self.radio,
+                self.reveal_button,
+                self.explanation,
+            ]
+        )
 
     @property
     def value(self) -> str | None:
@@ -141,7 +148,7 @@ class Guess(widgets.VBox):
             )
         self.slider.observe(self._touch, names="value")
         self.result = widgets.HTML()
-        super().__init__([widgets.HTML(f"<b>{question}</b>"), self.slider, self.result])
+        super().__init__([widgets.HTML(sentence(question, strong=True, news=False)), self.slider, self.result])
 
     def _touch(self, _change) -> None:
         self.touched = True

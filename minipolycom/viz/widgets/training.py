@@ -89,7 +89,7 @@ class LiveTraining(widgets.VBox):
         )  # fmt: skip
         self.axis.observe(lambda _: self._redraw(), names="value")
         self.bars = {
-            name: widgets.IntProgress(max=steps, description=name, style=WIDE, layout=widgets.Layout(width="26em"))
+            name: widgets.IntProgress(max=steps, description=name, style=WIDE, layout=widgets.Layout(width="22em"))
             for name in self.jobs
         }
         for name, bar in self.bars.items():
@@ -304,7 +304,7 @@ class LiveTraining(widgets.VBox):
         verdict = self.verdict
         losses = verdict["validation loss"].dropna().sort_values()
         said = ""
-        if len(losses) > 1:
+        if len(losses) > 1 and (verdict["status"] == "finished").all():
             best, other = losses.index[:2]
             gap = losses[other] - losses[best]
             said = (
