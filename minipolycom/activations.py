@@ -59,7 +59,7 @@ def polynorm(
     """
     _check(x, weight, bias)
     if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"polynorm normalises over the last axis, which needs at least one entry; got shape {tuple(x.shape)}")
+        raise ValueError(f"polynorm normalises over the last axis, which must not be empty; got shape {tuple(x.shape)}")
     wide = _at_least_fp32(x)
     order = len(weight)
     y = bias.to(wide.dtype)
@@ -130,7 +130,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 """Each activation by its name; a call makes the module."""
 
 GATED: dict[str, str] = {"swiglu": "silu", "geglu": "gelu"}
-"""Gated feed-forwards by name, with the activation on their gate (Shazeer, "GLU variants improve transformer", 2020)."""
+"""Gated feed-forwards by name, with the activation of their gate (Shazeer, "GLU variants", 2020)."""
 
 ACTIVATION_NAMES: tuple[str, ...] = (*ACTIVATIONS, *GATED)
 """Every value that the setting `activation` of a model accepts."""
