@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import os
 import re
+import signal
 import threading
 import time
 
@@ -269,6 +271,16 @@ def test_one_long_operation_is_left_behind_and_said_so(monkeypatch):
     monkeypatch.setattr(running, "GRACE", 0.1)
     verdict = grade(sample(), lambda x: time.sleep(1.5), seconds=0.1)
     assert "could not be stopped, so it goes on in the background; restart the kernel" in verdict.seen
+
+
+def test_interrupting_the_cell_ends_the_call_too():
+    before = threading.active_count()
+    interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        grade(sample(), looping)
+    interrupt.join()
+    assert threading.active_count() == before
 
 
 def test_the_time_limit_is_what_the_docstring_says():
