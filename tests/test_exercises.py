@@ -264,7 +264,7 @@ def test_an_endless_call_is_stopped(answer, in_main_thread):
     assert "The call was still running after 0.2 s and was stopped. It was at line" in found[0].seen
     assert "test_exercises.py" in found[0].seen
     assert found[0].misconception is None
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_one_long_operation_is_left_behind_and_said_so(monkeypatch):
@@ -280,7 +280,7 @@ def test_interrupting_the_cell_ends_the_call_too():
     with pytest.raises(KeyboardInterrupt):
         grade(sample(), looping)
     interrupt.join()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_the_time_limit_is_what_the_docstring_says():
