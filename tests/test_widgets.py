@@ -26,7 +26,7 @@ def test_a_live_figure_changes_in_place():
     assert live.figure.data[0] is trace
     assert list(trace.y) == [4, 5, 6]
     assert shown.layout.title.text == "new"
-    assert "relu from 4 to 6" in live.spoken.value
+    assert "relu from 4 to 6" in live.frame.alt
 
 
 def test_a_live_figure_takes_more_and_fewer_curves_and_drops_what_is_gone():

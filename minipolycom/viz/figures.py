@@ -87,12 +87,8 @@ def show(figure: BaseFigure) -> None:
         interactive = {**json.loads(figure.to_json()), "config": CONFIG}
         picture = {"application/vnd.plotly.v1+json": interactive, "image/svg+xml": static(figure)}
     display({**picture, "text/plain": alt(figure)}, raw=True)
-    display(HTML(PAGE_CSS + description(figure) + fold(figure)))
-
-
-def description(figure: BaseFigure) -> str:
-    """HTML that shows nothing and tells a screen reader what the figure shows."""
-    return f'<div role="img" aria-label="{html.escape(alt(figure))}"></div>'
+    unseen = f'<div role="img" aria-label="{html.escape(alt(figure))}"></div>'  # for screen readers
+    display(HTML(f"<style>{PAGE_CSS}</style>{unseen}{fold(figure)}"))
 
 
 def fold(figure: BaseFigure, most_rows: int = 24) -> str:

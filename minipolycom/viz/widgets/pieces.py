@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from numbers import Real
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
+import traitlets
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import PAGE_CSS
@@ -22,14 +24,43 @@ def live_figure(figure: go.Figure) -> "FigureInPlace | FigureRedrawn":
     return FigureRedrawn(figure) if figures.in_colab() else FigureInPlace(figure)
 
 
+class Frame(anywidget.AnyWidget):
+    """What a page must know of the figure beside it: its description, its theme, and when its room changes.
+
+    A `FigureWidget` that is drawn before it has a place on the page takes a width of 700 pixels and keeps it until the
+    window changes size.
+    """
+
+    _esm = """
+    export default {
+      render({ model, el }) {
+        const describe = () => el.setAttribute("aria-label", model.get("alt"));
+        const resize = () => window.dispatchEvent(new Event("resize"));
+        el.setAttribute("role", "img");
+        describe();
+        model.on("change:alt", describe);
+        const room = new ResizeObserver(resize);
+        room.observe(el);
+        document.addEventListener("plotlywidget-after-render", resize);
+        return () => {
+          room.disconnect();
+          document.removeEventListener("plotlywidget-after-render", resize);
+        };
+      },
+    };
+    """
+    _css = PAGE_CSS
+    alt = traitlets.Unicode().tag(sync=True)
+
+
 class FigureInPlace:
     """One `FigureWidget`, made once (it carries plotly's five megabytes of script) and changed from then on."""
 
     def __init__(self, figure: go.Figure):
         self.figure, self.given = go.FigureWidget(figure), figure
         self.figure._config = figures.CONFIG
-        self.spoken = widgets.HTML(PAGE_CSS + figures.description(figure))
-        self.widget = widgets.VBox([self.figure, self.spoken])
+        self.frame = Frame(alt=figures.alt(figure))
+        self.widget = widgets.VBox([self.figure, self.frame])
 
     def update(self, figure: go.Figure) -> None:
         """Show another figure. The page is told only what differs from the last one, so a reader's zoom stays."""
@@ -42,7 +73,7 @@ class FigureInPlace:
         if len(before.data) != len(figure.data):
             self.figure.data = ()
             self.figure.add_traces(figure.data)
-        self.spoken.value = PAGE_CSS + figures.description(figure)
+        self.frame.alt = figures.alt(figure)
 
 
 def _changes(old, new) -> dict:
