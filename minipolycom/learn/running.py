@@ -59,6 +59,7 @@ class Ran:
 def run(function: Callable, args: tuple, seconds: float | None = None) -> Ran:
     """Call function(*args) in a thread and wait at most `seconds` (TIME_LIMIT when None)."""
     box: dict[str, object] = {}
+    done = threading.Event()  # Thread.join will not do: interrupted, it takes a running thread for an ended one
     context = contextvars.copy_context()  # a notebook sends what is printed to the cell that is named in it
 
     def work() -> None:
@@ -68,17 +69,19 @@ def run(function: Callable, args: tuple, seconds: float | None = None) -> Ran:
         except BaseException as error:
             call_off()  # before any other step, at which the next would be raised
             box["error"] = error
+        finally:
+            done.set()
 
     thread = threading.Thread(target=work, name="learner's code", daemon=True)
     thread.start()
     try:
-        thread.join(TIME_LIMIT if seconds is None else seconds)
+        done.wait(TIME_LIMIT if seconds is None else seconds)
     except BaseException:  # the learner interrupts the cell: what runs in it ends too
-        _stop(thread)
+        _stop(thread, done)
         raise
-    if thread.is_alive():
+    if not done.is_set():
         line = _current_line(thread)
-        return Ran(timed_out=True, line=line, left_running=not _stop(thread))
+        return Ran(timed_out=True, line=line, left_running=not _stop(thread, done))
     if "error" in box:
         return Ran(error=box["error"], line=_raising_line(box["error"]))
     return Ran(value=box.get("value"))
@@ -111,8 +114,8 @@ _raise_in_thread = ctypes.pythonapi["PyThreadState_SetAsyncExc"]  # a function o
 _raise_in_thread.restype = None
 
 
-def _stop(thread: threading.Thread) -> bool:
-    """Raise in the thread until it ends; False if it has not after GRACE seconds."""
+def _stop(thread: threading.Thread, done: threading.Event) -> bool:
+    """Raise in the thread until it is done; False if it is not after GRACE seconds."""
 
     class Stopped(SystemExit):  # which a thread may end with silently
         pass
@@ -120,8 +123,7 @@ def _stop(thread: threading.Thread) -> bool:
     once = functools.partial(_raise_in_thread, ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped))
     with _raised_again(Stopped, thread.ident, once):
         once()
-        thread.join(GRACE)
-    return not thread.is_alive()
+        return done.wait(GRACE)
 
 
 @contextlib.contextmanager
