@@ -27,9 +27,13 @@ help:
 learn: $(VENV)/.lab
 	$(BIN)/minipolycom lab $(ARGS)
 
-# torch.compile does not see through the shape checks, so its tests have a call of their own without them.
+# The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks.
+SHAPED := activations approximation model text viz
+COMMA  := ,
+CHECKS := --jaxtyping-packages=$(foreach room,$(SHAPED),minipolycom.$(room)$(COMMA))typechecker.checked
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=minipolycom,beartype.beartype $(ARGS)
+	$(BIN)/python -m pytest -m "not compile" $(CHECKS) $(ARGS)
 	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(ARGS)
 
 $(BIN)/python:

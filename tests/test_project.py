@@ -182,6 +182,16 @@ def test_make_test_runs_every_test(clone: Path) -> None:
         assert not re.search(r"-k|--ignore|--deselect|tests/", line), line
 
 
+def test_every_room_with_shapes_has_them_checked() -> None:
+    package = ROOT / "minipolycom"
+    shaped = {
+        file.relative_to(package).parts[0].removesuffix(".py")
+        for file in package.rglob("*.py")
+        if "from jaxtyping import" in file.read_text()
+    }
+    assert re.search(r"^SHAPED := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split() == sorted(shaped)
+
+
 def test_the_pip_way_is_what_make_learn_does(clone: Path) -> None:
     made = [line.strip() for line in shell("make --dry-run learn VENV=.venv-unmade", clone).splitlines()]
     made = [line.replace(".venv-unmade", ".venv") for line in made]
