@@ -28,12 +28,10 @@ learn: $(VENV)/.lab
 	$(BIN)/minipolycom lab $(ARGS)
 
 # The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks.
-SHAPED := activations approximation model text viz
-COMMA  := ,
-CHECKS := --jaxtyping-packages=$(foreach room,$(SHAPED),minipolycom.$(room)$(COMMA))typechecker.checked
+SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.model,minipolycom.text,minipolycom.viz
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not compile" $(CHECKS) $(ARGS)
+	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
 	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(ARGS)
 
 $(BIN)/python:
