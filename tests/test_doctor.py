@@ -67,7 +67,7 @@ def test_an_old_package_is_told_apart_from_a_missing_one(monkeypatch: pytest.Mon
 
 
 def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HERE, "_PYTHON_FLOOR", (99, 0))
+    monkeypatch.setattr(HERE, "PYTHON_FLOOR", (99, 0))
     assert finding(doctor(), "Python").fix == "install Python 99.0 or newer, then: make learn PYTHON=python99.0"
 
 

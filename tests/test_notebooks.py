@@ -220,8 +220,9 @@ WITH_TITLE = "00_start_here.py, cell 1: "
         ('# %% [markdown] title="A"\n# x\n\n' + SETUP, f"{WITH_TITLE}the title says its minutes and hardware: add minutes="),
         (TITLE + EXERCISE, "00_start_here.py: the first code cell, and no other, is the set-up cell: # %% setup=true"),
         (TITLE + SETUP + SETUP + EXERCISE, "the first code cell, and no other, is the set-up cell"),
-        (TITLE + SETUP, '00_start_here.py: unigram_entropy belongs to this notebook and is missing; each has one cell: # %% exercise="name"'),
-        (TITLE + SETUP + EXERCISE + EXERCISE, "00_start_here.py: an exercise stands there twice; each has one cell"),
+        (TITLE + SETUP, '00_start_here.py: its exercises are, in the order of learn/exercises, unigram_entropy; in the source stand none. Each has one cell: # %% exercise="name"'),
+        (TITLE + SETUP + EXERCISE + EXERCISE, "in the source stand unigram_entropy, unigram_entropy."),
+        (TITLE + SETUP + EXERCISE + '# %% exercise="relu_gain"\n', "in the source stand unigram_entropy, relu_gain."),
     ],
 )  # fmt: skip
 def test_the_frame_of_a_notebook(course, head, said):
@@ -235,7 +236,6 @@ def test_the_frame_of_a_notebook(course, head, said):
         ("# %% colour='red'\nx = 1\n", "cell 4 (x = 1): unknown mark 'colour'; known: title, minutes, hardware"),
         ("# %% exercise=3\n", "cell 4 (exercise=3): the mark exercise takes text; got 3"),
         ('# %% cost=""\nx = 1\n', "the mark cost takes text; got ''"),
-        ('# %% exercise="relu_gain"\n', "exercise 'relu_gain' belongs to 01_why_nonlinearity; change its notebook= in learn/exercises"),
         ('# %% exercise="nonsense"\n', "there is no exercise 'nonsense'; known: unigram_entropy"),
         ("# %% [markdown]\n# ![](curve.png)\n", "cell 4 (![](curve.png)): an image without alt text; say between the brackets what it shows"),
         ("# %% [markdown]\n# ![ ](curve.png)\n", "an image without alt text"),
@@ -301,6 +301,13 @@ def test_everything_refused_above_is_allowed_when_done_right(course, monkeypatch
     assert [cell.id for cell in cells(course)][-3:-1] == ["cost-sample", "claim-letters-suffice"]
     write(course, course / "none")
     assert "[00_start_here](00_start_here.ipynb#cell-id=claim-letters-suffice)" in (course / "PAPER_MAP.md").read_text()
+
+
+def test_exercises_stand_in_the_order_in_which_the_progress_map_leads_through_them(course):
+    names = ["silu_derivative", "collapse_linear", "relu_gain", "dead_fraction"]
+    cells = "".join(f'# %% exercise="{name}"\n\n' for name in names)
+    put(course, name="01_why_nonlinearity", head=TITLE + SETUP + cells)
+    assert "in the order of learn/exercises, collapse_linear, silu_derivative" in refused(course)
 
 
 # --- the notebooks at work

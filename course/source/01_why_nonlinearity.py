@@ -110,10 +110,15 @@ for name, make in {"identity": nn.Identity, **ACTIVATIONS}.items():
         errors[name].append(float(torch.stack(tries).median()))
 figures.show(
     figures.lines(
-        errors, units, xlabel="hidden units", ylabel="error of the best fit (RMS)",
-        title="One hidden layer of random units, median of five draws", log="xy", markers=True,
+        errors,
+        units,
+        xlabel="hidden units",
+        ylabel="error of the best fit (RMS)",
+        title="One hidden layer of random units, median of five draws",
+        log="xy",
+        markers=True,
     )
-)  # fmt: skip
+)
 falls.reveal()
 
 # %% [markdown]
@@ -259,10 +264,14 @@ sizes = {
 }
 figures.show(
     figures.lines(
-        sizes, range(DEPTH + 1), xlabel="layer", ylabel="mean square of the signal",
-        title="A signal on its way through thirty layers", log="y",
+        sizes,
+        range(DEPTH + 1),
+        xlabel="layer",
+        ylabel="mean square of the signal",
+        title="A signal on its way through thirty layers",
+        log="y",
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Read the figure.** With gain 1 the signal halves in each layer, and $2^{-30}$ is a billionth. With gain 2 it doubles. Between
@@ -271,6 +280,7 @@ figures.show(
 #
 # The same factor rules the way back. A gradient is multiplied by the slope of the activation in each layer, so a slope that
 # is small nearly everywhere is fatal. The old activations were like that: the sigmoid's slope is at most $\tfrac14$.
+
 
 # %%
 def back(activation, gain, seed=0):
@@ -298,10 +308,14 @@ reach = {
 }
 figures.show(
     figures.lines(
-        reach, range(DEPTH + 1), xlabel="layer", ylabel="gradient, relative to the last layer",
-        title="A gradient on its way back through thirty layers", log="y",
+        reach,
+        range(DEPTH + 1),
+        xlabel="layer",
+        ylabel="gradient, relative to the last layer",
+        title="A gradient on its way back through thirty layers",
+        log="y",
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Read the figure** from right to left, as the gradient travels. The sigmoid loses it within a few layers: with slopes of at
@@ -353,10 +367,17 @@ for bias in push:
         passes[name].append(float((slope != 0).any(dim=0).float().mean()))
 figures.show(
     figures.lines(
-        {"dead units": dead, "relu: units with any gradient": passes["relu"], "gelu: units with any gradient": passes["gelu"]},
-        push.tolist(), xlabel="bias", ylabel="fraction of 512 units", title="Pushed to the left, ReLU units die",
+        {
+            "dead units": dead,
+            "relu: units with any gradient": passes["relu"],
+            "gelu: units with any gradient": passes["gelu"],
+        },
+        push.tolist(),
+        xlabel="bias",
+        ylabel="fraction of 512 units",
+        title="Pushed to the left, ReLU units die",
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Read the figure** from right to left. As long as the bias is smaller than the spread of the inputs, every unit speaks on
@@ -389,10 +410,11 @@ published = {"relu": 2.2156, "gelu": 2.2085, "swiglu": 2.1902, "polyrelu": 2.177
 figures.show(
     figures.bars(
         {name: loss - published["swiglu"] for name, loss in published.items()},
-        xlabel="activation", ylabel="training loss minus SwiGLU's, nats per token",
+        xlabel="activation",
+        ylabel="training loss minus SwiGLU's, nats per token",
         title="As published: 1.3 billion parameters, 250 billion tokens, one run each",
     )
-)  # fmt: skip
+)
 
 # %% [markdown]
 # **Read the figure.** From the worst to the best it is 0.044 nats, two percent of the loss. Compare with section 1, where the
@@ -443,10 +465,15 @@ def largest(activation, depth=10, width=512, seed=0):
 sizes = {"bare cubic": largest(cubic), "polyrelu": largest(PolyReLU()), "polynorm": largest(PolyNorm())}
 figures.show(
     figures.lines(
-        sizes, range(11), xlabel="layer", ylabel="largest entry", title="Powers through ten layers, in float32", log="y",
+        sizes,
+        range(11),
+        xlabel="layer",
+        ylabel="largest entry",
+        title="Powers through ten layers, in float32",
+        log="y",
         markers=True,
     )
-)  # fmt: skip
+)
 explodes.compare(next(layer for layer, value in enumerate(sizes["bare cubic"]) if math.isnan(value)))
 
 # %% [markdown]

@@ -11,7 +11,7 @@ from minipolycom.learn.doctor import doctor  # at once: importing its module lat
 _HOMES = {
     "checks": ("DType", "Gradients", "Property", "Values", "ladder", "value_ladder"),
     "exercise": ("Case", "Exercise", "WrongAnswer", "grid"),
-    "exercises": ("EXERCISES", "list_exercises", "print_exercises"),
+    "exercises": ("EXERCISES", "exercise_table", "list_exercises"),
     "grading": ("Verdict", "check", "hint", "reference", "solution"),
     "progress": ("export", "next_exercise", "progress_map"),
     "setup": ("start",),

@@ -22,7 +22,7 @@ from .setup import requirements, version
 
 State = Literal["ok", "note", "problem"]
 _GIB = 2**30
-_PYTHON_FLOOR = (3, 11)
+PYTHON_FLOOR = (3, 11)
 _PATIENCE = 3  # seconds for the network to answer
 
 
@@ -92,8 +92,8 @@ def _careful(look: Callable[[], Finding]) -> Finding:
 
 
 def _python() -> Finding:
-    floor = ".".join(map(str, _PYTHON_FLOOR))
-    if sys.version_info >= _PYTHON_FLOOR:
+    floor = ".".join(map(str, PYTHON_FLOOR))
+    if sys.version_info >= PYTHON_FLOOR:
         return Finding(topic="Python", state="ok", found=f"{platform.python_version()} at {sys.executable}")
     fix = f"install Python {floor} or newer, then: make learn PYTHON=python{floor}"
     return Finding(topic="Python", state="problem", found=f"{platform.python_version()}, too old", fix=fix)

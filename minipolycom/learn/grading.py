@@ -171,7 +171,12 @@ def grade(exercise: Exercise, answer: Any, seconds: float | None = None) -> Verd
             return Verdict(exercise=exercise.name, status="not attempted", seen=_invitation(exercise))
         if failure is not None:
             return _wrong(exercise, trial, expected, index, failure)
-    return Verdict(exercise=exercise.name, status="passed", steps=tuple(("✔", step.name) for step in exercise.ladder))
+    return Verdict(
+        exercise=exercise.name,
+        status="passed",
+        steps=tuple(("✔", step.name) for step in exercise.ladder),
+        seen=f'`solution("{exercise.name}")` shows how we wrote it and says why it is right.',
+    )
 
 
 def is_untouched(exercise: Exercise, answer: Any) -> bool:

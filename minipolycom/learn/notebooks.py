@@ -271,18 +271,12 @@ def _check_order(source: _Source, cells: list[NotebookNode]) -> None:
     if not code or set_up != code[:1]:
         raise ValueError(f"{source.file.name}: the first code cell, and no other, is the set-up cell: # %% setup=true")
     named = [cell.metadata["exercise"] for cell in cells if "exercise" in cell.metadata]
-    missing = [
-        exercise.name
-        for exercise in EXERCISES.values()
-        if exercise.notebook == source.name and exercise.name not in named
-    ]
-    if missing or len(named) != len(set(named)):
-        problem = (
-            f"{', '.join(missing)} belongs to this notebook and is missing"
-            if missing
-            else "an exercise stands there twice"
+    declared = [exercise.name for exercise in EXERCISES.values() if exercise.notebook == source.name]
+    if all(name in EXERCISES for name in named) and named != declared:  # an unknown name is refused at its cell
+        raise ValueError(
+            f"{source.file.name}: its exercises are, in the order of learn/exercises, {', '.join(declared) or 'none'}; "
+            f'in the source stand {", ".join(named) or "none"}. Each has one cell: # %% exercise="name"'
         )
-        raise ValueError(f'{source.file.name}: {problem}; each has one cell: # %% exercise="name"')
 
 
 def _check_marks(source: _Source, number: int, cell: NotebookNode) -> None:
@@ -308,13 +302,6 @@ def _check_marks(source: _Source, number: int, cell: NotebookNode) -> None:
             number,
             cell,
             f"there is no exercise {name!r}; known: {', '.join(EXERCISES)}. Declare it in learn/exercises",
-        )
-    if name is not None and EXERCISES[name].notebook != source.name:
-        _refuse(
-            source,
-            number,
-            cell,
-            f"exercise {name!r} belongs to {EXERCISES[name].notebook}; change its notebook= in learn/exercises",
         )
 
 

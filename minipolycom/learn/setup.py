@@ -16,12 +16,14 @@ import tomllib
 from pathlib import Path
 
 SETUP_CELL = """\
-import glob, importlib.util, os, sys
-if importlib.util.find_spec("minipolycom") is None:  # Colab installs the package of the course; elsewhere say how
-    found = glob.glob("minipolycom-*.whl") + glob.glob("/content/minipolycom-*.whl") if "google.colab" in sys.modules else []
-    assert any(not os.system(f"pip install -q --no-deps '{{f}}'") for f in found), "run `make learn`; in Colab: upload its wheel (`make wheel`)"
+import importlib.util, os, sys
+if importlib.util.find_spec("minipolycom") is None:  # Colab installs it here; elsewhere this says what to do
+    assert "google.colab" in sys.modules, "minipolycom is not installed here: run `make learn` in its folder"
+    assert os.system("{install}") == 0, "upload the wheel that `make wheel` builds, then run this again"
 from minipolycom.learn import start; start("{notebook}")
-"""  # noqa: E501
+"""
+FROM_WHEEL = "pip install -q --no-deps minipolycom-*.whl"
+FROM_REPOSITORY = "pip install -q --no-deps git+{repository}"
 
 # Colab has these in use before the first cell runs, or has built them for its machines: never replaced.
 PROTECTED = (
@@ -37,8 +39,8 @@ def setup_cell(notebook: str, repository: str = "") -> str:
     """
     if repository and not re.fullmatch(r"https://[\w./~-]+", repository):
         raise ValueError(f"[project.urls] Repository must be an https:// address, not {repository!r}")
-    first = f'found = ["git+{repository}"] + ' if repository else "found = "
-    return SETUP_CELL.format(notebook=notebook).replace("found = ", first)
+    ways = [FROM_REPOSITORY.format(repository=repository)] if repository else []
+    return SETUP_CELL.format(notebook=notebook, install=" || ".join([*ways, FROM_WHEEL]))
 
 
 def repository(pyproject: Path) -> str:

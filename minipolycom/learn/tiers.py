@@ -35,27 +35,32 @@ class Tier:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a heavy cell costs at one tier: training steps, minutes on that tier's machine, GB of memory."""
+    """What a heavy cell costs at one tier: training steps, minutes on that tier's machine, GB of memory.
+
+    None stands for what nobody has measured yet: see `measure`.
+    """
 
     steps: int
-    minutes: float
-    memory: float
+    minutes: float | None = None
+    memory: float | None = None
 
     def __str__(self) -> str:
+        if self.minutes is None or self.memory is None:
+            return f"{self.steps} steps; time and memory were not measured yet"
         return f"{self.steps} steps, about {_minutes(self.minutes)}, {self.memory:g} GB of memory"
 
 
 COSTS: dict[str, dict[str, Cost]] = {
     # 00: two models of 0.46 million parameters, 16 windows of 128 bytes a step
     "first_training": {
-        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
-        "cpu": Cost(steps=300, minutes=1, memory=0.7),
-        "gpu": Cost(steps=300, minutes=0.5, memory=0.7),
+        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=1, memory=1.1),
+        "gpu": Cost(steps=300),
     },
     "shuffled_control": {
-        "smoke": Cost(steps=8, minutes=0.1, memory=0.7),
-        "cpu": Cost(steps=200, minutes=0.3, memory=0.7),
-        "gpu": Cost(steps=200, minutes=0.2, memory=0.7),
+        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "cpu": Cost(steps=200, minutes=0.4, memory=1.3),
+        "gpu": Cost(steps=200),
     },
 }
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
@@ -104,7 +109,7 @@ def cost_table(cell: str) -> str:
     missing = [name for name in TIERS if name not in COSTS.get(cell, {})]
     if missing:
         raise ValueError(f"no cost is declared for {cell!r} at {', '.join(missing)}; add it to COSTS in learn/tiers.py")
-    rows = [f"| {name} | {c.steps} | {_minutes(c.minutes)} | {c.memory:g} GB |" for name, c in COSTS[cell].items()]
+    rows = [f"| {name} | {c.steps} | {_minutes(c.minutes)} | {_memory(c.memory)} |" for name, c in COSTS[cell].items()]
     return "\n".join(["| tier | steps | time | memory |", "|---|---|---|---|", *rows])
 
 
@@ -114,5 +119,11 @@ def _known(name: str, source: str) -> str:
     return name
 
 
-def _minutes(minutes: float) -> str:
+def _minutes(minutes: float | None) -> str:
+    if minutes is None:
+        return "not measured"
     return f"{minutes * 60:.0f} s" if minutes < 1 else f"{minutes:g} min"
+
+
+def _memory(gigabytes: float | None) -> str:
+    return "not measured" if gigabytes is None else f"{gigabytes:g} GB"

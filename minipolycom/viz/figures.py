@@ -8,6 +8,7 @@ import html
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
+from plotly.basedatatypes import BaseFigure
 from plotly.subplots import make_subplots
 from torch import Tensor
 
@@ -39,7 +42,7 @@ CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 # -- what every figure carries -------------------------------------------------------------------------------------
 
 
-def alt(figure: go.Figure) -> str:
+def alt(figure: BaseFigure) -> str:
     """The sentence that says what a figure shows. Raises ValueError for a figure that carries none."""
     meta = figure.layout.meta
     if not isinstance(meta, Mapping) or not meta.get("alt"):
@@ -47,7 +50,7 @@ def alt(figure: go.Figure) -> str:
     return meta["alt"]
 
 
-def table(figure: go.Figure) -> pd.DataFrame:
+def table(figure: BaseFigure) -> pd.DataFrame:
     """The numbers of a figure: one column per curve or row of bars, the horizontal axis as index.
 
     Curves that were measured at different places share the index; where one has no value it says NaN.
@@ -66,12 +69,12 @@ def table(figure: go.Figure) -> pd.DataFrame:
     return numbers.rename_axis(figure.layout.xaxis.title.text or "x")
 
 
-def static(figure: go.Figure, width: int = 860) -> str:
+def static(figure: BaseFigure, width: int = 860) -> str:
     """A figure as an SVG picture with its alt text inside: for pages that run no script."""
     return svg(figure, description=alt(figure), width=width)
 
 
-def show(figure: go.Figure) -> None:
+def show(figure: BaseFigure) -> None:
     """Display a figure in a notebook, and under it, folded, its description and its numbers.
 
     Pages that cannot run plotly (GitHub, exported HTML) show the static picture.
@@ -84,15 +87,11 @@ def show(figure: go.Figure) -> None:
         interactive = {**json.loads(figure.to_json()), "config": CONFIG}
         picture = {"application/vnd.plotly.v1+json": interactive, "image/svg+xml": static(figure)}
     display({**picture, "text/plain": alt(figure)}, raw=True)
-    display(HTML(PAGE_CSS + description(figure) + fold(figure)))
+    unseen = f'<div role="img" aria-label="{html.escape(alt(figure))}"></div>'  # for screen readers
+    display(HTML(f"<style>{PAGE_CSS}</style>{unseen}{fold(figure)}"))
 
 
-def description(figure: go.Figure) -> str:
-    """HTML that shows nothing and tells a screen reader what the figure shows."""
-    return f'<div role="img" aria-label="{html.escape(alt(figure))}"></div>'
-
-
-def fold(figure: go.Figure, most_rows: int = 24) -> str:
+def fold(figure: BaseFigure, most_rows: int = 24) -> str:
     """HTML: the description and the numbers of a figure, folded; a long table is thinned out evenly."""
     numbers = table(figure)
     stride = max(1, -(-len(numbers) // most_rows))
@@ -111,8 +110,8 @@ def in_colab() -> bool:
 
 
 def lines(
-    series: Mapping[str, Sequence[float]],
-    x: Sequence[float],
+    series: Mapping[str, ArrayLike],
+    x: ArrayLike,
     xlabel: str,
     ylabel: str,
     title: str,
@@ -145,7 +144,7 @@ def lines(
 
 
 def bars(
-    values: Mapping[str, float], xlabel: str, ylabel: str, title: str, alt: str | None = None, log: bool = False
+    values: Mapping[str, Real], xlabel: str, ylabel: str, title: str, alt: str | None = None, log: bool = False
 ) -> go.Figure:
     """One bar per entry of `values` with its number above it; an activation's in its own colour, all others in blue."""
     names, heights = list(values), [float(v) for v in values.values()]
@@ -162,7 +161,7 @@ def bars(
 
 
 def heat(
-    matrix: Sequence[Sequence[float]],
+    matrix: ArrayLike,
     x: Sequence,
     y: Sequence,
     xlabel: str,
@@ -194,7 +193,7 @@ def heat(
 
 def activation_curves(
     activations: Iterable[str | Callable] | Mapping[str, Callable],
-    x_range: tuple[float, float] = (-3, 3),
+    x_range: tuple[Real, Real] = (-3, 3),
     derivative: bool = True,
 ) -> go.Figure:
     """Activations and, beside them, their slopes by automatic differentiation.
@@ -236,15 +235,15 @@ def activation_curves(
     _footnote(figure, note)
     middle = (x_range[0] + x_range[1]) / 2
     sentence = f"Activation curves over x from {x_range[0]:g} over {middle:g} to {x_range[1]:g}: {'; '.join(told)}."
-    return _describe(figure, sentence + (f" {_capital(note)}." if note else ""))
+    return _describe(figure, sentence + (f" In it, {note}." if note else ""))
 
 
 def activation_panels(
     name: str,
-    weight: Sequence[float] = (1 / 3, 1 / 3, 1 / 3),
-    bias: float = 0.0,
-    scale: float = 1.0,
-    outlier: float = 0.0,
+    weight: Sequence[Real] = (1 / 3, 1 / 3, 1 / 3),
+    bias: Real = 0.0,
+    scale: Real = 1.0,
+    outlier: Real = 0.0,
 ) -> go.Figure:
     """One activation in three panels: its curve, its slope, and PolyNorm and PolyReLU in a row that has one outlier.
 
@@ -299,7 +298,7 @@ def follow(
     function: Callable[[Tensor], Tensor],
     x: Float[Tensor, " N"],
     row: Float[Tensor, " F"] = STANDARD_ROW,
-    scale: float = 1.0,
+    scale: Real = 1.0,
     name: str = "the function",
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """One entry of a row through an activation: its values at `x` and their slopes with respect to `x`.
@@ -326,8 +325,8 @@ def follow(
 def training_curves(
     rows: Iterable[Mapping],
     x: str = "step",
-    floor: float | tuple[str, float] | None = None,
-    end: float | None = None,
+    floor: Real | tuple[str, Real] | None = None,
+    end: Real | None = None,
 ) -> go.Figure:
     """Loss curves of any number of runs: validation bold with dots, training thin and faint, nothing smoothed.
 
@@ -378,7 +377,7 @@ def _add_run(figure: go.Figure, label: str, activation: str, x: str, train: list
     return f"{label}: validation loss {val[-1]['loss']:.3f} after {val[-1]['step']} steps, from {val[0]['loss']:.3f}"
 
 
-def _floor(figure: go.Figure, name: str, value: float, right: float) -> None:
+def _floor(figure: go.Figure, name: str, value: Real, right: Real) -> None:
     figure.add_scatter(
         x=[0, right], y=[value, value], name=name, mode="lines", line=dict(color=NEUTRAL, width=1.5, dash="3px,3px")
     )
@@ -427,7 +426,7 @@ def _head_panels(figure: go.Figure) -> None:
 def _footnote(figure: go.Figure, text: str) -> None:
     if text:
         figure.add_annotation(
-            text=_capital(text), x=0, y=0, yshift=-62, xref="paper", yref="paper", xanchor="left", font=dict(size=11)
+            text=text, x=0, y=0, yshift=-62, xref="paper", yref="paper", xanchor="left", font=dict(size=11)
         )
         figure.update_layout(margin=dict(b=72))
 

@@ -8,9 +8,10 @@ import html
 import math
 import re
 from collections.abc import Iterator
+from numbers import Real
 
 import numpy as np
-import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz.theme import FONT, NEUTRAL
 
@@ -21,7 +22,7 @@ LETTER, LEGEND_ROW = 6.6, 20  # mean width of a letter at 13 px, height of a lin
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def svg(figure: go.Figure, description: str, width: int = 860) -> str:
+def svg(figure: BaseFigure, description: str, width: int = 860) -> str:
     """A figure as one `<svg>` element of that width; `description` is what a screen reader says in its place."""
     height = figure.layout.height or 400
     margin = figure.layout.template.layout.margin
@@ -69,12 +70,12 @@ class _Panel:
         self.x_range = (-0.5, len(self.x_names) - 0.5) if self.x_names else _extent(x_axis, values, pad=0.0)
         self.y_range = (-0.5, len(self.y_names) - 0.5) if self.y_names else y_range
 
-    def x(self, value) -> float:
+    def x(self, value) -> Real:
         if self.x_names and not isinstance(value, float):
             value = self.x_names.index(str(value))
         return self.left + (self.right - self.left) * _share(self.x_axis, self.x_range, value)
 
-    def y(self, value: float) -> float:
+    def y(self, value: Real) -> Real:
         return self.bottom - (self.bottom - self.top) * _share(self.y_axis, self.y_range, value)
 
     def frame(self) -> Iterator[str]:
@@ -160,11 +161,11 @@ class _Panel:
 # -- axes ----------------------------------------------------------------------------------------------------------
 
 
-def _axis(figure: go.Figure, axis_id: str):
+def _axis(figure: BaseFigure, axis_id: str):
     return figure.layout[f"{axis_id[0]}axis{axis_id[1:]}"]
 
 
-def _range(figure: go.Figure, axis, letter: str, traces) -> tuple[float, float]:
+def _range(figure: BaseFigure, axis, letter: str, traces) -> tuple[Real, Real]:
     if axis.matches:  # shared with another panel
         axis = _axis(figure, axis.matches)
     bar = any(t.type == "bar" for t in traces)
@@ -172,7 +173,7 @@ def _range(figure: go.Figure, axis, letter: str, traces) -> tuple[float, float]:
     return _extent(axis, [0.0, *values] if bar and axis.type != "log" else values, pad=0.06)
 
 
-def _extent(axis, values, pad: float) -> tuple[float, float]:
+def _extent(axis, values, pad: Real) -> tuple[Real, Real]:
     """The ends of an axis, as logarithms on a logarithmic one: those asked for, or those of the data and a margin."""
     if axis.range is not None:
         return tuple(float(v) for v in axis.range)
@@ -188,12 +189,12 @@ def _extent(axis, values, pad: float) -> tuple[float, float]:
     return low - pad * (high - low), high + pad * (high - low)
 
 
-def _share(axis, ends: tuple[float, float], value: float) -> float:
+def _share(axis, ends: tuple[Real, Real], value: Real) -> Real:
     value = math.log10(value) if axis.type == "log" else value
     return (value - ends[0]) / (ends[1] - ends[0])
 
 
-def _ticks(axis, ends: tuple[float, float], names: list[str] | None) -> list[tuple[float, str]]:
+def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple[Real, str]]:
     if names:
         stride = max(1, len(names) // 12)
         return [(i, name) for i, name in enumerate(names) if i % stride == 0]
@@ -212,22 +213,22 @@ def _ticks(axis, ends: tuple[float, float], names: list[str] | None) -> list[tup
 # -- text, lines, legend -------------------------------------------------------------------------------------------
 
 
-def _line(x0: float, y0: float, x1: float, y1: float, colour: str) -> str:
+def _line(x0: Real, y0: Real, x1: Real, y1: Real, colour: str) -> str:
     return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"/>'
 
 
-def _rect(x: float, y: float, width: float, height: float, colour: str = "", title: str = "") -> str:
+def _rect(x: Real, y: Real, width: Real, height: Real, colour: str = "", title: str = "") -> str:
     fill, inside = f' fill="{colour}"' if colour else "", f"<title>{title}</title>" if title else ""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{fill}>{inside}</rect>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 13, weight: int = 400) -> str:
+def _text(x: Real, y: Real, text: str, anchor: str = "start", size: int = 13, weight: int = 400) -> str:
     plain = html.escape(re.sub(r"<[^>]*>", "", text), quote=False)
     strong = f' font-weight="{weight}"' if weight != 400 else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{strong}>{plain}</text>'
 
 
-def _title(figure: go.Figure, left: float) -> str:
+def _title(figure: BaseFigure, left: Real) -> str:
     rows = (figure.layout.title.text or "").split("<br>")
     return "".join(_text(left, 24 + 18 * i, row, size=16 if i == 0 else 12) for i, row in enumerate(rows) if row)
 
@@ -245,7 +246,7 @@ def _dashes(dash: str | None) -> str:
     return named.get(dash or "", "" if dash in (None, "solid") else dash.replace("px", "").replace(",", " "))
 
 
-def _legend_rows(figure: go.Figure, width: float) -> list[list[tuple[float, object]]]:
+def _legend_rows(figure: BaseFigure, width: Real) -> list[list[tuple[Real, object]]]:
     """The traces that the legend names, with their places from the left, broken into rows of that width."""
     shown = [t for t in figure.data if t.type == "scatter" and t.showlegend is not False]
     rows, x = [[]], 0.0
@@ -259,7 +260,7 @@ def _legend_rows(figure: go.Figure, width: float) -> list[list[tuple[float, obje
     return rows
 
 
-def _legend(rows: list[list[tuple[float, object]]], left: float, lowest: float) -> Iterator[str]:
+def _legend(rows: list[list[tuple[Real, object]]], left: Real, lowest: Real) -> Iterator[str]:
     """Entries above the panels, each with its own piece of line."""
     for i, row in enumerate(reversed(rows)):
         y = lowest - LEGEND_ROW * i

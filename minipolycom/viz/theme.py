@@ -7,6 +7,7 @@ which theme it has (JupyterLab, VS Code, Colab), `PAGE_CSS` sharpens the text to
 
 import zlib
 from collections.abc import Collection
+from numbers import Real
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -57,12 +58,10 @@ def _rule(pages: tuple[str, ...], parts: tuple[str, ...], declaration: str) -> s
 
 PAGE_CSS = "\n".join(
     [
-        "<style>",
         _rule(_LIGHT, (".main-svg text",), "fill: #3a4048 !important;"),
         _rule(_DARK, (".main-svg text",), "fill: #d5dae0 !important;"),
         # Forest and blue are the darkest of the palette; on a black page every curve is lifted alike.
-        _rule(_DARK, (".scatterlayer", ".barlayer", ".legend .layers"), "filter: brightness(1.35);"),
-        "</style>",
+        _rule(_DARK, (".scatterlayer", ".barlayer", ".legend .layers"), "filter: brightness(1.25);"),
     ]
 )
 """The page's own theme for the text and curves of figures; sent along with each one that is displayed."""
@@ -99,7 +98,7 @@ def _least_used(options: list[str], wish: str, taken: list[str]) -> str:
     return min(options[start:] + options[:start], key=taken.count)
 
 
-def faint(colour: str, opacity: float) -> str:
+def faint(colour: str, opacity: Real) -> str:
     """A palette colour with that opacity, as plotly writes it: rgba(r, g, b, opacity)."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity:g})"

@@ -1,7 +1,5 @@
 """The exercises of the course: one file per notebook, in the order of the course."""
 
-import json
-
 from minipolycom.learn.exercise import Exercise
 from minipolycom.learn.exercises import nb00_start_here, nb01_why_nonlinearity
 
@@ -26,13 +24,10 @@ def list_exercises() -> list[dict[str, str | int]]:
     ]
 
 
-def print_exercises(as_json: bool = False) -> None:
-    """Print `list_exercises()` as a table, or as JSON."""
+def exercise_table() -> str:
+    """`list_exercises()` as a plain table."""
     rows = list_exercises()
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
     table = [[key.replace("_", " ") for key in rows[0]], *([str(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+    return "\n".join(line.rstrip() for line in lines)

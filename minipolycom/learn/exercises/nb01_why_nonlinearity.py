@@ -441,6 +441,88 @@ EXERCISES = (
         right=(_by_autograd, _with_tanh),
     ),
     Exercise(
+        name="relu_gain",
+        notebook="01_why_nonlinearity",
+        statement=r"""
+            Stack many layers $x \mapsto \mathrm{relu}(W x)$ with $n$ inputs each and independent weights of mean 0
+            and standard deviation $g / \sqrt{n}$. For which **gain** $g$ does the mean square of the pre-activations
+            stay the same from layer to layer?
+
+            Work it out: what does a ReLU do to the mean square of a symmetric distribution? Give $g$ to three digits
+            or as a formula.
+            """,
+        difficulty=3,
+        importance=4,
+        minutes=10,
+        reference=math.sqrt(2),
+        ladder=value_ladder(Values(rtol=3.5e-3, atol=0.0, because="three digits are asked for")),
+        solution="relu_gain = 2**0.5",
+        imports="",
+        hints=(
+            """
+            Let $z$ be symmetric around 0 with mean square $q$. ReLU keeps the positive half as it is and puts the
+            other half to 0. What is the mean square of relu(z)?
+            """,
+            r"""
+            A sum of $n$ independent terms $w_i h_i$ has mean square $n \cdot \frac{g^2}{n} \cdot \overline{h^2}$. Put
+            in $\overline{h^2} = q/2$ and ask for $q$.
+            """,
+        ),
+        explanation=r"""
+            A symmetric $z$ is negative half of the time, so $\overline{\mathrm{relu}(z)^2} = q/2$. The next
+            pre-activation has mean square $n \cdot (g^2/n) \cdot q/2 = g^2 q/2$, which is $q$ for $g^2 = 2$, so $g =
+            \sqrt 2 \approx 1.414$ (He et al., 2015). With $g = 1$ fifty layers leave $2^{-50}$ of it: about
+            $10^{-15}$.
+            """,
+        bank=(
+            WrongAnswer(
+                answer=1.0,
+                misconception="no gain",
+                says=(
+                    "1 keeps the mean square without an activation. With ReLU it halves in every layer: half of the "
+                    "values become 0."
+                ),
+            ),
+            WrongAnswer(
+                answer=2.0,
+                misconception="variance for standard deviation",
+                says=(
+                    "2 is the right factor for the variance of the weights. The gain multiplies their standard "
+                    "deviation."
+                ),
+            ),
+            WrongAnswer(
+                answer=0.5,
+                misconception="what ReLU leaves",
+                says="0.5 is the share of the mean square that ReLU leaves. The gain has to make up for it.",
+            ),
+            WrongAnswer(
+                answer=math.sqrt(0.5),
+                misconception="what ReLU leaves, as a standard deviation",
+                says=(
+                    "0.707 is the root of the share that ReLU leaves. The gain has to make up for it, so it is "
+                    "larger than 1."
+                ),
+            ),
+            WrongAnswer(
+                answer=1 / math.sqrt(0.5 - 1 / (2 * math.pi)),
+                misconception="variance for mean square",
+                says=(
+                    "1.713 keeps the variance of relu(z) around its mean. The next layer sees the mean square, mean "
+                    "included, because its weights have mean 0."
+                ),
+            ),
+            WrongAnswer(
+                answer=5 / 3,
+                misconception="the gain of tanh",
+                says=(
+                    "5/3 is the gain customary for tanh. ReLU treats the mean square differently: work out by how much."
+                ),
+            ),
+        ),
+        right=(torch.tensor(2.0).sqrt(), 1.41),
+    ),
+    Exercise(
         name="dead_fraction",
         notebook="01_why_nonlinearity",
         statement="""
@@ -587,87 +669,5 @@ EXERCISES = (
             ),
         ),
         right=(_by_largest, _by_counting_the_living),
-    ),
-    Exercise(
-        name="relu_gain",
-        notebook="01_why_nonlinearity",
-        statement=r"""
-            Stack many layers $x \mapsto \mathrm{relu}(W x)$ with $n$ inputs each and independent weights of mean 0
-            and standard deviation $g / \sqrt{n}$. For which **gain** $g$ does the mean square of the pre-activations
-            stay the same from layer to layer?
-
-            Work it out: what does a ReLU do to the mean square of a symmetric distribution? Give $g$ to three digits
-            or as a formula.
-            """,
-        difficulty=3,
-        importance=4,
-        minutes=10,
-        reference=math.sqrt(2),
-        ladder=value_ladder(Values(rtol=3.5e-3, atol=0.0, because="three digits are asked for")),
-        solution="relu_gain = 2**0.5",
-        imports="",
-        hints=(
-            """
-            Let $z$ be symmetric around 0 with mean square $q$. ReLU keeps the positive half as it is and puts the
-            other half to 0. What is the mean square of relu(z)?
-            """,
-            r"""
-            A sum of $n$ independent terms $w_i h_i$ has mean square $n \cdot \frac{g^2}{n} \cdot \overline{h^2}$. Put
-            in $\overline{h^2} = q/2$ and ask for $q$.
-            """,
-        ),
-        explanation=r"""
-            A symmetric $z$ is negative half of the time, so $\overline{\mathrm{relu}(z)^2} = q/2$. The next
-            pre-activation has mean square $n \cdot (g^2/n) \cdot q/2 = g^2 q/2$, which is $q$ for $g^2 = 2$, so $g =
-            \sqrt 2 \approx 1.414$ (He et al., 2015). With $g = 1$ fifty layers leave $2^{-50}$ of it: about
-            $10^{-15}$.
-            """,
-        bank=(
-            WrongAnswer(
-                answer=1.0,
-                misconception="no gain",
-                says=(
-                    "1 keeps the mean square without an activation. With ReLU it halves in every layer: half of the "
-                    "values become 0."
-                ),
-            ),
-            WrongAnswer(
-                answer=2.0,
-                misconception="variance for standard deviation",
-                says=(
-                    "2 is the right factor for the variance of the weights. The gain multiplies their standard "
-                    "deviation."
-                ),
-            ),
-            WrongAnswer(
-                answer=0.5,
-                misconception="what ReLU leaves",
-                says="0.5 is the share of the mean square that ReLU leaves. The gain has to make up for it.",
-            ),
-            WrongAnswer(
-                answer=math.sqrt(0.5),
-                misconception="what ReLU leaves, as a standard deviation",
-                says=(
-                    "0.707 is the root of the share that ReLU leaves. The gain has to make up for it, so it is "
-                    "larger than 1."
-                ),
-            ),
-            WrongAnswer(
-                answer=1 / math.sqrt(0.5 - 1 / (2 * math.pi)),
-                misconception="variance for mean square",
-                says=(
-                    "1.713 keeps the variance of relu(z) around its mean. The next layer sees the mean square, mean "
-                    "included, because its weights have mean 0."
-                ),
-            ),
-            WrongAnswer(
-                answer=5 / 3,
-                misconception="the gain of tanh",
-                says=(
-                    "5/3 is the gain customary for tanh. ReLU treats the mean square differently: work out by how much."
-                ),
-            ),
-        ),
-        right=(torch.tensor(2.0).sqrt(), 1.41),
     ),
 )

@@ -2,6 +2,7 @@
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
 from minipolycom.activations import ACTIVATIONS
 from minipolycom.viz import figures
@@ -42,10 +43,10 @@ class ActivationExplorer(widgets.VBox):
             control.observe(self._redraw, names="value")
         self._redraw()
         controls = columns([self.choice, *self.sliders.values(), self.reset])
-        super().__init__([widgets.HTML(QUESTION), controls, self.live.widget, self.reading])
+        super().__init__([widgets.HTML(sentence(QUESTION, news=False)), controls, self.live.widget, self.reading])
 
     @property
-    def figure(self) -> go.Figure:
+    def figure(self) -> BaseFigure:
         return self.live.figure
 
     def _drawn(self) -> go.Figure:

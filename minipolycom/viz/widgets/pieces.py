@@ -1,10 +1,13 @@
 """What the widgets are put together from: a figure that changes in place; buttons, sliders, sentences, rows."""
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
+import traitlets
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import PAGE_CSS
@@ -21,14 +24,43 @@ def live_figure(figure: go.Figure) -> "FigureInPlace | FigureRedrawn":
     return FigureRedrawn(figure) if figures.in_colab() else FigureInPlace(figure)
 
 
+class Frame(anywidget.AnyWidget):
+    """What a page must know of the figure beside it: its description, its theme, and when its room changes.
+
+    A `FigureWidget` that is drawn before it has a place on the page takes a width of 700 pixels and keeps it until the
+    window changes size.
+    """
+
+    _esm = """
+    export default {
+      render({ model, el }) {
+        const describe = () => el.setAttribute("aria-label", model.get("alt"));
+        const resize = () => window.dispatchEvent(new Event("resize"));
+        el.setAttribute("role", "img");
+        describe();
+        model.on("change:alt", describe);
+        const room = new ResizeObserver(resize);
+        room.observe(el);
+        document.addEventListener("plotlywidget-after-render", resize);
+        return () => {
+          room.disconnect();
+          document.removeEventListener("plotlywidget-after-render", resize);
+        };
+      },
+    };
+    """
+    _css = PAGE_CSS
+    alt = traitlets.Unicode().tag(sync=True)
+
+
 class FigureInPlace:
     """One `FigureWidget`, made once (it carries plotly's five megabytes of script) and changed from then on."""
 
     def __init__(self, figure: go.Figure):
         self.figure, self.given = go.FigureWidget(figure), figure
         self.figure._config = figures.CONFIG
-        self.spoken = widgets.HTML(PAGE_CSS + figures.description(figure))
-        self.widget = widgets.VBox([self.figure, self.spoken])
+        self.frame = Frame(alt=figures.alt(figure))
+        self.widget = widgets.VBox([self.figure, self.frame])
 
     def update(self, figure: go.Figure) -> None:
         """Show another figure. The page is told only what differs from the last one, so a reader's zoom stays."""
@@ -41,7 +73,7 @@ class FigureInPlace:
         if len(before.data) != len(figure.data):
             self.figure.data = ()
             self.figure.add_traces(figure.data)
-        self.spoken.value = PAGE_CSS + figures.description(figure)
+        self.frame.alt = figures.alt(figure)
 
 
 def _changes(old, new) -> dict:
@@ -68,7 +100,7 @@ def button(label: str, icon: str, action: Callable[[], object]) -> widgets.Butto
     return made
 
 
-def slider(label: str, low: float, high: float, value: float, step: float = 1 / 60) -> widgets.FloatSlider:
+def slider(label: str, low: Real, high: Real, value: Real, step: Real = 1 / 60) -> widgets.FloatSlider:
     return widgets.FloatSlider(
         description=label, min=low, max=high, value=value, step=step, readout_format=".2f" if step < 1 else ".0f",
         style=WIDE, layout=widgets.Layout(width="auto"),
@@ -90,6 +122,7 @@ def side_by_side(children: Sequence[widgets.Widget]) -> widgets.Box:
     )
 
 
-def sentence(text: str, strong: bool = False) -> str:
-    weight = "600" if strong else "400"
-    return f'<p role="status" style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""
+def sentence(text: str, strong: bool = False, news: bool = True) -> str:
+    """A line of HTML; screen readers say it by themselves when it changes, unless it is no `news`."""
+    role, weight = ' role="status"' if news else "", 600 if strong else 400
+    return f'<p{role} style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""

@@ -1,11 +1,14 @@
 """Predictions made before something is shown: one of several answers, one of several curves, a number."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from numbers import Real
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
 from IPython.display import HTML
+from numpy.typing import ArrayLike
+from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import NEUTRAL
@@ -26,7 +29,14 @@ class Choice(widgets.VBox):
         )  # fmt: skip
         self.reveal_button = button("Reveal", "eye", self.reveal)
         self.explanation = widgets.HTML()
-        super().__init__([widgets.HTML(f"<b>{question}</b>"), self.radio, self.reveal_button, self.explanation])
+        super().__init__(
+            [
+                widgets.HTML(sentence(question, strong=True, news=False)),
+                self.radio,
+                self.reveal_button,
+                self.explanation,
+            ]
+        )
 
     @property
     def value(self) -> str | None:
@@ -77,10 +87,10 @@ class CurveChoice(Choice):
         self.children = (heading, self.live.widget, *others)
 
     @property
-    def figure(self) -> go.Figure:
+    def figure(self) -> BaseFigure:
         return self.live.figure
 
-    def _drawn(self, truth: Mapping[str, Sequence[float]]) -> go.Figure:
+    def _drawn(self, truth: Mapping[str, ArrayLike]) -> go.Figure:
         xlabel, ylabel = self.labels
         names = ", ".join(self.curves)
         told = f"; the truth is {self.answer}" if self.revealed else ""
@@ -93,7 +103,7 @@ class CurveChoice(Choice):
                 trace.opacity = 0.25
         return figure
 
-    def reveal(self, truth: Sequence[float] | None = None) -> HTML:
+    def reveal(self, truth: ArrayLike | None = None) -> HTML:
         """As `Choice.reveal`; the wrong curves fade, and `truth`, what was measured at the same places, is drawn."""
         said = super().reveal()
         self.live.update(self._drawn({} if truth is None else {"measured": truth}))
@@ -102,8 +112,8 @@ class CurveChoice(Choice):
 
 def choose_curve(
     question: str,
-    curves: Mapping[str, Sequence[float]],
-    x: Sequence[float],
+    curves: Mapping[str, ArrayLike],
+    x: ArrayLike,
     right: str,
     xlabel: str = "x",
     ylabel: str = "y",
@@ -119,7 +129,7 @@ def choose_curve(
 class Guess(widgets.VBox):
     """See `guess_number`. `value` is the guess, None as long as the slider was not moved."""
 
-    def __init__(self, question: str, unit: str, low: float, high: float):
+    def __init__(self, question: str, unit: str, low: Real, high: Real):
         if not low < high:
             raise ValueError(f"a guess lies between a lower and a higher number; got low={low}, high={high}")
         self.unit, self.touched = unit, False
@@ -138,21 +148,21 @@ class Guess(widgets.VBox):
             )
         self.slider.observe(self._touch, names="value")
         self.result = widgets.HTML()
-        super().__init__([widgets.HTML(f"<b>{question}</b>"), self.slider, self.result])
+        super().__init__([widgets.HTML(sentence(question, strong=True, news=False)), self.slider, self.result])
 
     def _touch(self, _change) -> None:
         self.touched = True
 
     @property
-    def value(self) -> float | None:
+    def value(self) -> Real | None:
         return self.slider.value if self.touched else None
 
     @value.setter
-    def value(self, guess: float) -> None:
+    def value(self, guess: Real) -> None:
         self.slider.value = guess
         self.touched = True
 
-    def compare(self, measured: float) -> HTML:
+    def compare(self, measured: Real) -> HTML:
         """Say how far the guess was from what was measured, as a difference and as a factor."""
         self.slider.disabled = True
         unit = f" {self.unit}" if self.unit else ""
@@ -171,7 +181,7 @@ class Guess(widgets.VBox):
         return HTML(self.result.value)
 
 
-def guess_number(question: str, unit: str, low: float, high: float) -> Guess:
+def guess_number(question: str, unit: str, low: Real, high: Real) -> Guess:
     """Ask for a number between `low` and `high` before it is measured.
 
     Over two decades or more the slider is logarithmic. `.compare(measured)` says how far off the guess was; without

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 
 import ipywidgets as widgets
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import style
@@ -69,7 +71,7 @@ class LiveTraining(widgets.VBox):
         self,
         jobs: Mapping[str, Callable[[object, Callable[[dict], None]], object]],
         steps: int,
-        prepare: Callable[[], tuple[str, float] | None] = lambda: None,
+        prepare: Callable[[], tuple[str, Real] | None] = lambda: None,
     ):
         self.jobs, self.steps, self.prepare = dict(jobs), steps, prepare
         self.state, self.reason, self.floor = "ready", "", None
@@ -87,7 +89,7 @@ class LiveTraining(widgets.VBox):
         )  # fmt: skip
         self.axis.observe(lambda _: self._redraw(), names="value")
         self.bars = {
-            name: widgets.IntProgress(max=steps, description=name, style=WIDE, layout=widgets.Layout(width="26em"))
+            name: widgets.IntProgress(max=steps, description=name, style=WIDE, layout=widgets.Layout(width="22em"))
             for name in self.jobs
         }
         for name, bar in self.bars.items():
@@ -143,7 +145,7 @@ class LiveTraining(widgets.VBox):
                 for control in self.controls.values():
                     control.stop()
 
-    def wait(self, timeout: float | None = None) -> pd.DataFrame:
+    def wait(self, timeout: Real | None = None) -> pd.DataFrame:
         """Start if need be, go on if paused, and return the verdict when all is done or `timeout` seconds are over.
 
         Interrupting it (the notebook's stop button) stops the training after the current step.
@@ -163,7 +165,7 @@ class LiveTraining(widgets.VBox):
         return self.state in GOING
 
     @property
-    def figure(self) -> go.Figure:
+    def figure(self) -> BaseFigure:
         return self.live.figure
 
     @property
@@ -302,7 +304,7 @@ class LiveTraining(widgets.VBox):
         verdict = self.verdict
         losses = verdict["validation loss"].dropna().sort_values()
         said = ""
-        if len(losses) > 1:
+        if len(losses) > 1 and (verdict["status"] == "finished").all():
             best, other = losses.index[:2]
             gap = losses[other] - losses[best]
             said = (
@@ -352,7 +354,7 @@ def live_training(
     def data() -> TokenData:
         return TokenData(source, context=context, batch_size=batch_size, seed=training.seed)
 
-    def prepare() -> tuple[str, float]:
+    def prepare() -> tuple[str, Real]:
         tokens = data()
         tokens.prepare_data()
         tokens.setup("fit")
