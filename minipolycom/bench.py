@@ -36,11 +36,11 @@ def bench_activations(
 ) -> list[dict]:
     """Time forward and forward plus backward of every variant, and count what it keeps for backward.
 
-    A row holds: variant, device, dtype, shape; ms_forward, ms_both (medians); saved_units, the bytes kept for backward in
-    units of the hidden tensor; baseline, the variant it is compared with; speedup = baseline's time over this one's, forward
-    plus backward, median over the rounds, with its quartiles speedup_low and speedup_high; threads and settings.
-    `layers` are whole feed-forwards, whose input and parameters are not counted. `compiler` adds what needs torch.compile;
-    `tune` sets the allocator as the course does (`hardware.tune_cpu`), for all variants alike, as eager needs it most.
+    A row holds: variant, device, dtype, shape; ms_forward, ms_both (medians); saved_units, the bytes kept for backward
+    in units of the hidden tensor; baseline, the variant it is compared with; speedup = the baseline's time over this
+    one's, forward plus backward, median over the rounds, with its quartiles speedup_low and speedup_high; threads and
+    settings. `layers` are whole feed-forwards, whose input and parameters are not counted. `compiler` adds what needs
+    torch.compile. `tune` sets the allocator as the course does, for all variants alike: eager ones gain most by it.
     Raises ValueError for an unknown device or dtype and for fewer than two rounds.
     """
     device = _pick_device(device)
@@ -81,8 +81,8 @@ def table(rows: list[dict]) -> str:
             ]
         quartiles = f"{row['speedup_low']:.2f} - {row['speedup_high']:.2f}"
         lines.append(
-            f"{row['variant']:34} {row['ms_forward']:10.2f} {row['ms_both']:9.2f} {row['speedup']:9.2f} {quartiles:>13} "
-            f"{row['saved_units']:6.2f}"
+            f"{row['variant']:34} {row['ms_forward']:10.2f} {row['ms_both']:9.2f} "
+            f"{row['speedup']:9.2f} {quartiles:>13} {row['saved_units']:6.2f}"
         )
     return "\n".join(lines)
 
@@ -144,7 +144,8 @@ def _activations(tokens: int, width: int, dtype: torch.dtype, device: str, compi
             from liger_kernel.ops.poly_norm import LigerPolyNormFunction
 
             variants["polynorm: Liger"] = lambda x, w, b: LigerPolyNormFunction.apply(x, w, b[0], 1e-6, False)
-    return [t.requires_grad_() for t in (x, weight, bias)], dict(sorted(variants.items()))
+    variants = dict(sorted(variants.items(), key=lambda item: _baseline(item[0])))  # what is compared stands together
+    return [t.requires_grad_() for t in (x, weight, bias)], variants
 
 
 def _layers(
@@ -195,7 +196,7 @@ def _measure(inputs: list[Tensor], variants: dict[str, Callable], hidden: int, r
             del y, gradients
     rows = []
     for name in variants:
-        baseline = _baseline(name, variants)
+        baseline = _baseline(name)
         ratios = [there / here for there, here in zip(both[baseline], both[name], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         rows.append(
@@ -213,7 +214,7 @@ def _measure(inputs: list[Tensor], variants: dict[str, Callable], hidden: int, r
     return rows
 
 
-def _baseline(name: str, variants: dict[str, Callable]) -> str:
+def _baseline(name: str) -> str:
     """A whole layer is compared with GELU's, PolyReLU with the authors' own, everything else with their PolyNorm."""
     if name.startswith("layer"):
         return "layer, gelu"
@@ -222,8 +223,7 @@ def _baseline(name: str, variants: dict[str, Callable]) -> str:
 
 def _saved_bytes(function: Callable, inputs: list[Tensor]) -> int:
     """Bytes that autograd keeps: each storage once; of the inputs x alone, and for a layer not even x."""
-    x, *parameters = inputs
-    own = {t.untyped_storage().data_ptr() for t in (parameters if len(inputs) == 3 else inputs)}
+    own = {t.untyped_storage().data_ptr() for t in (inputs[1:] if len(inputs) == 3 else inputs)}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

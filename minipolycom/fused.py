@@ -241,9 +241,9 @@ def _eps_of(eps: float, scale: Tensor | None, order: int) -> list[float] | list[
 
 
 def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind: str) -> tuple[Tensor, list[Tensor]]:
-    """y, and what backward needs of each row, a column each: r_1..r_P, in safe mode the scale. w: first power first."""
+    """y, and what backward needs of each row, a column each: r_1..r_P, and in safe mode the scale."""
     u, scale = _unfold(x, kind)
-    a, columns, power = w.split(1, dim=-1), [], u
+    a, columns, power = _ascending(w), [], u
     if kind != "relu":
         for e in _eps_of(eps, scale, len(a)):
             columns.append(torch.rsqrt(power.square().mean(dim=-1, keepdim=True) + e))
@@ -257,11 +257,11 @@ def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kin
 
 def _backward(
     g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
-) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor, Tensor | None]:
-    """dx, d_up, the columns t_1..t_P and the sum of g of each row, and y again if asked for."""
+) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor | None]:
+    """dx, d_up, what each row adds to the gradients of the coefficients and the bias, and y again if asked for."""
     u, _ = _unfold(x, kind)
     g, y, d_up = g.to(u.dtype), None, None
-    a, r = list(w.split(1, dim=-1)), stats.split(1, dim=-1)
+    a, r = _ascending(w), stats.split(1, dim=-1)
     if kind != "relu":
         a = [coefficient * column for coefficient, column in zip(a, r, strict=False)]
     if recompute or up is not None:
@@ -283,7 +283,12 @@ def _backward(
     if kind == "safe":
         dx = dx * r[-1]
     y = y.to(x.dtype) if recompute else None
-    return dx.to(x.dtype), d_up, t, g.sum(dim=-1, keepdim=True), y
+    return dx.to(x.dtype), d_up, [*reversed(t), g.sum(dim=-1, keepdim=True)], y
+
+
+def _ascending(w: Tensor) -> list[Tensor]:
+    """The columns of coefficients, first power first."""
+    return list(reversed(w.split(1, dim=-1)))
 
 
 def _horner(a: Sequence[Tensor], u: Tensor) -> Tensor:
@@ -302,8 +307,8 @@ def _compiled_forward(x, up, w, b, eps, kind):
 
 def _compiled_backward(g, x, up, w, b, stats, kind, recompute):
     variant = (kind, w.shape[-1], x.dtype, up is None, recompute)
-    dx, d_up, columns, g_sum, y = _compile(_backward, variant)(g, x, up, w, b, stats, kind, recompute)
-    return dx, d_up, _table(columns, dx), g_sum, y
+    dx, d_up, columns, y = _compile(_backward, variant)(g, x, up, w, b, stats, kind, recompute)
+    return dx, d_up, _table(columns, dx), y
 
 
 @cache
@@ -326,17 +331,17 @@ def _eager_forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: floa
     order = w.shape[-1]
     y = torch.empty_like(x)
     stats = w.new_empty(len(x), {"relu": 0, "norm": order, "safe": order + 1}[kind])
-    w, b, scratch = w.expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    a, b, scratch = w.flip(-1).expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
     for rows in _blocks(x):
         u, scale = _unfold(x[rows], kind)
-        powers, a = _powers(u, scratch[1:]), w[rows]
+        powers, a_block = _powers(u, scratch[1:]), a[rows]
         if kind != "relu":
             length = torch.stack([torch.linalg.vector_norm(power, dim=-1) for power in powers], dim=1)
             floor = w.new_tensor(eps) if scale is None else torch.cat(_eps_of(eps, scale, order), dim=1)
             r = torch.addcmul(floor, length, length, value=1 / x.shape[-1]).rsqrt_()
             stats[rows] = r if scale is None else torch.cat([r, scale], dim=1)
-            a = a * r
-        y_block = _polynomial(powers, a, out=scratch[0][: len(u)])
+            a_block = a_block * r
+        y_block = _polynomial(powers, a_block, out=scratch[0][: len(u)])
         if up is None:
             torch.add(y_block, b[rows], out=y[rows])
         else:
@@ -346,31 +351,31 @@ def _eager_forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: floa
 
 def _eager_backward(
     g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     order, width = w.shape[-1], x.shape[-1]
-    dx, t, g_sum = torch.empty_like(x), w.new_empty(len(x), order), w.new_empty(len(x), 1)
+    dx, sums = torch.empty_like(x), w.new_empty(len(x), order + 1)
     y, d_up = torch.empty_like(x) if recompute else None, None if up is None else torch.empty_like(x)
-    w, b, scratch = w.expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    a, b, scratch = w.flip(-1).expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    exponents = torch.arange(1, order + 1, device=x.device)
     for rows in _blocks(x):
         u, _ = _unfold(x[rows], kind)
         powers, spare, g_block = _powers(u, scratch[1:]), scratch[0][: len(u)], g[rows].to(u.dtype)
-        a = w[rows] if kind == "relu" else w[rows] * stats[rows, :order]
+        r = stats[rows, :order]
+        a_block = a[rows] if kind == "relu" else a[rows] * r
         if recompute or up is not None:
-            y_block = _polynomial(powers, a, out=spare).add_(b[rows])
+            y_block = _polynomial(powers, a_block, out=spare).add_(b[rows])
             if up is not None:
                 torch.mul(g_block, y_block, out=d_up[rows])
                 y_block, g_block = y_block.mul_(up[rows]), g_block * up[rows]
             if recompute:
                 y[rows] = y_block
-        t_block = torch.stack([torch.mul(g_block, power, out=spare).sum(dim=-1) for power in powers], dim=1)
-        g_sum[rows] = g_block.sum(dim=-1, keepdim=True)
-        slopes = a * torch.arange(1, order + 1, device=x.device)
-        if kind == "relu":
-            c = None
-        else:
-            r = stats[rows, :order]
-            t_block.mul_(r)
-            c = (slopes * (r * t_block / width)).neg_().split(1, dim=1)
+        t = torch.stack([torch.mul(g_block, power, out=spare).sum(dim=-1) for power in powers], dim=1)
+        slopes = a_block * exponents
+        c = None
+        if kind != "relu":
+            t.mul_(r)
+            c = (slopes * (r * t / width)).neg_().split(1, dim=1)
+        torch.cat([t.flip(-1), g_block.sum(dim=-1, keepdim=True)], dim=1, out=sums[rows])
         slopes = slopes.split(1, dim=1)
         d = torch.mul(g_block, slopes[-1], out=spare)
         for i in reversed(range(order)):
@@ -382,8 +387,7 @@ def _eager_backward(
             dx[rows] = d
         else:
             torch.mul(d, u > 0 if kind == "relu" else stats[rows, order:], out=dx[rows])
-        t[rows] = t_block
-    return dx, d_up, t, g_sum, y
+    return dx, d_up, sums, y
 
 
 def _blocks(x: Tensor) -> list[slice]:
@@ -420,7 +424,7 @@ def _triton_forward(*args) -> tuple[Tensor, Tensor]:
     return triton_kernels.forward(*args)
 
 
-def _triton_backward(*args) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+def _triton_backward(*args) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     from minipolycom import triton_kernels
 
     return triton_kernels.backward(*args)
@@ -432,17 +436,15 @@ _FORWARD = {"triton": _triton_forward, "compiled": _compiled_forward, "eager": _
 _BACKWARD = {"triton": _triton_backward, "compiled": _compiled_backward, "eager": _eager_backward}
 
 
-@torch.no_grad()
 def _activate_forward(
     x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, eps: float, kind: str, backend: str
 ) -> tuple[Tensor, Tensor]:
     """y, and the table of row statistics."""
-    args = (_as_rows(x), _as_rows(up), *_ascending(x, weight, bias), eps, kind)
+    args = (_as_rows(x), _as_rows(up), *_coefficients(x, weight, bias), eps, kind)
     y, stats = _first_that_works(_FORWARD, x, backend, args)
     return y.view(x.shape), stats
 
 
-@torch.no_grad()
 def _activate_backward(
     g: Tensor,
     x: Tensor,
@@ -455,17 +457,15 @@ def _activate_backward(
     recompute: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dx, d_up, dw, db and, if asked for, y in rows. An operator returns no None: what does not apply is empty."""
-    args = (_as_rows(g), _as_rows(x), _as_rows(up), *_ascending(x, weight, bias), stats, kind, recompute)
-    dx, d_up, t, g_sum, y = _first_that_works(_BACKWARD, x, backend, args)
+    args = (_as_rows(g), _as_rows(x), _as_rows(up), *_coefficients(x, weight, bias), stats, kind, recompute)
+    dx, d_up, sums, y = _first_that_works(_BACKWARD, x, backend, args)
     if weight.ndim == 1:  # shared by all rows: sums of many terms that nearly cancel
-        exact = torch.float32 if x.device.type == "mps" else torch.float64
-        t, g_sum = t.sum(dim=0, dtype=exact), g_sum.sum(dtype=exact)
-    dw, db = t.flip(-1).to(weight.dtype), g_sum.reshape(bias.shape).to(bias.dtype)
+        sums = sums.sum(dim=0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
+    dw, db = sums[..., :-1].to(weight.dtype), sums[..., -1:].reshape(bias.shape).to(bias.dtype)
     d_up = x.new_empty(0) if d_up is None else d_up.view(x.shape)
     return dx.view(x.shape), d_up, dw, db, x.new_empty(0) if y is None else y
 
 
-@torch.no_grad()
 def _project_forward(
     x: Tensor, up: Tensor | None, weight: Tensor, bias: Tensor, w_down: Tensor, eps: float, kind: str, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -474,7 +474,6 @@ def _project_forward(
     return F.linear(y, w_down), stats
 
 
-@torch.no_grad()
 def _project_backward(
     g: Tensor,
     x: Tensor,
@@ -497,10 +496,10 @@ def _as_rows(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.reshape(-1, x.shape[-1]).contiguous()
 
 
-def _ascending(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The coefficients as the backends read them: first power first, one row of them or one for each row of x."""
+def _coefficients(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """One row of coefficients, or one for each row of x, and the bias likewise, in the precision computed in."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    return weight.reshape(-1, weight.shape[-1]).flip(-1).to(wide), bias.reshape(-1, 1).to(wide)
+    return weight.reshape(-1, weight.shape[-1]).to(wide), bias.reshape(-1, 1).to(wide)
 
 
 def _by_rows(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -550,7 +549,7 @@ def _plain_gradients(ctx, g: Tensor, inputs: list[Tensor | None]) -> list[Tensor
     """The gradients by autograd through the formula, so that they can be differentiated again."""
     x, up, weight, bias, *w_down = inputs
     rows = None if up is None else up.reshape(-1, x.shape[-1])
-    y, _ = _forward(x.reshape(-1, x.shape[-1]), rows, *_ascending(x, weight, bias), ctx.eps, ctx.kind)
+    y, _ = _forward(x.reshape(-1, x.shape[-1]), rows, *_coefficients(x, weight, bias), ctx.eps, ctx.kind)
     y = y.view(x.shape)
     if w_down:
         y = F.linear(y, *w_down)
@@ -585,10 +584,15 @@ class _Project(torch.autograd.Function):
 
 # The same as operators, which torch.compile, export and CUDA graphs take whole. A direct call costs less.
 
-_activate_op = torch.library.custom_op("minipolycom::activate", _activate_forward, mutates_args=())
-_activate_backward_op = torch.library.custom_op("minipolycom::activate_backward", _activate_backward, mutates_args=())
-_project_op = torch.library.custom_op("minipolycom::project", _project_forward, mutates_args=())
-_project_backward_op = torch.library.custom_op("minipolycom::project_backward", _project_backward, mutates_args=())
+
+def _operator(function: Callable) -> torch.library.CustomOpDef:
+    return torch.library.custom_op(
+        f"minipolycom::{function.__name__.strip('_')}", torch.no_grad()(function), mutates_args=()
+    )
+
+
+_activate_op, _activate_backward_op = _operator(_activate_forward), _operator(_activate_backward)
+_project_op, _project_backward_op = _operator(_project_forward), _operator(_project_backward)
 
 
 def _shapes_of_stats(x: Tensor, weight: Tensor, kind: str) -> Tensor:

@@ -8,7 +8,7 @@ too long for the registers is walked over twice in chunks, the second time out o
 to a table of their own and added up afterwards: no atomics, hence the same result in every run. Nothing is
 written over an input.
 
-The arithmetic is fp32 and the same as in `fused`, which documents it. `w` and `b` hold one row of coefficients, first
+The arithmetic is fp32 and the same as in `fused`, which documents it. `w` and `b` hold one row of coefficients, highest
 power first, or one for each row of x.
 """
 
@@ -119,7 +119,7 @@ def _forward_kernel(
                     sums = added
         floor = tl.full([ROWS, 1], EPS, tl.float32)
         for p in tl.static_range(ORDER):
-            w = tl.load(W + rows * w_stride + p, mask=is_row, other=0.0)
+            w = tl.load(W + rows * w_stride + ORDER - 1 - p, mask=is_row, other=0.0)
             if KIND == "relu":
                 a = a + (w,)
             else:
@@ -141,7 +141,7 @@ def _forward_kernel(
 @no_type_check
 @triton.jit
 def _backward_kernel(
-    G, X, UP, W, B, STATS, DX, DUP, T, GSUM, Y, n_rows, width, w_stride, b_stride,
+    G, X, UP, W, B, STATS, DX, DUP, SUMS, Y, n_rows, width, w_stride, b_stride,
     KIND: tl.constexpr, ORDER: tl.constexpr, GATED: tl.constexpr, RECOMPUTE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, CHUNKED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
@@ -179,12 +179,12 @@ def _backward_kernel(
                     power = power * v
                     added = added + (sums[p] + power,)
                 sums = added
-        tl.store(GSUM + rows, tl.sum(g_sum, axis=1, keep_dims=True), mask=is_row)
+        tl.store(SUMS + rows * (ORDER + 1) + ORDER, tl.sum(g_sum, axis=1, keep_dims=True), mask=is_row)
         a = ()
         slopes = ()
         c = ()
         for p in tl.static_range(ORDER):
-            w = tl.load(W + rows * w_stride + p, mask=is_row, other=0.0)
+            w = tl.load(W + rows * w_stride + ORDER - 1 - p, mask=is_row, other=0.0)
             t = tl.sum(sums[p], axis=1, keep_dims=True)
             if KIND == "relu":
                 a = a + (w,)
@@ -195,7 +195,7 @@ def _backward_kernel(
                 a = a + (w * r,)
                 slopes = slopes + ((p + 1) * (w * r),)
                 c = c + ((p + 1) * (w * r) * (r * t / width),)
-            tl.store(T + rows * ORDER + p, t, mask=is_row)
+            tl.store(SUMS + rows * (ORDER + 1) + ORDER - 1 - p, t, mask=is_row)
         b = tl.load(B + rows * b_stride, mask=is_row, other=0.0)
         for start in range(0, width if CHUNKED else 1, BLOCK):
             if CHUNKED:
@@ -234,18 +234,18 @@ def forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kind
 
 def backward(
     g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
-    """dx, d_up, the table of t_p and the sum of g of each row, and y again if asked for."""
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """dx, d_up, what each row adds to the gradients of the coefficients and the bias, and y again if asked for."""
     order = w.shape[-1]
-    dx, t, g_sum = torch.empty_like(x), w.new_empty(len(x), order), w.new_empty(len(x), 1)
+    dx, sums = torch.empty_like(x), w.new_empty(len(x), order + 1)
     d_up = None if up is None else torch.empty_like(up)
     y = torch.empty_like(x) if recompute else None
     grid, sizes = _plan(x)
     _backward_kernel[grid](
-        g, x, up, w, b, stats, dx, d_up, t, g_sum, y, *x.shape, *_strides(w, b),
+        g, x, up, w, b, stats, dx, d_up, sums, y, *x.shape, *_strides(w, b),
         KIND=kind, ORDER=order, GATED=up is not None, RECOMPUTE=recompute, **sizes,
     )  # fmt: skip
-    return dx, d_up, t, g_sum, y
+    return dx, d_up, sums, y
 
 
 def _plan(x: Tensor) -> tuple[tuple[int], dict[str, int | bool]]:
