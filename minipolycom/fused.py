@@ -461,7 +461,8 @@ def _activate_backward(
     dx, d_up, sums, y = _first_that_works(_BACKWARD, x, backend, args)
     if weight.ndim == 1:  # shared by all rows: sums of many terms that nearly cancel
         sums = sums.sum(dim=0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
-    dw, db = sums[..., :-1].to(weight.dtype), sums[..., -1:].reshape(bias.shape).to(bias.dtype)
+    # copies: the outputs of an operator share no memory
+    dw, db = sums[..., :-1].to(weight.dtype, copy=True), sums[..., -1:].to(bias.dtype, copy=True).reshape(bias.shape)
     d_up = x.new_empty(0) if d_up is None else d_up.view(x.shape)
     return dx.view(x.shape), d_up, dw, db, x.new_empty(0) if y is None else y
 
