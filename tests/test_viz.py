@@ -247,6 +247,7 @@ def test_runs_of_one_activation_go_by_their_own_names():
     figure = figures.training_curves(rows_of("seed 0", "relu", [5, 4]) + rows_of("seed 1", "relu", [5, 3]))
     assert [t.name for t in figure.data if t.showlegend is not False] == ["seed 0", "seed 1"]
 
+
 @pytest.mark.parametrize("names", [("seed 0", "seed 1"), ("real text", "shuffled text"), ("relu, long", "relu, short")])
 def test_runs_of_one_activation_can_be_told_apart(names):
     rows = [row for name in names for row in rows_of(name, "relu", [5, 4])]
