@@ -133,6 +133,15 @@ def test_the_table_escapes_what_it_shows_and_closes_what_it_opens() -> None:
     assert parser.open_tags == []
 
 
+def test_packages_are_folded_unless_one_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, lightning=None)
+    shown, _, folded = doctor()._repr_html_().partition("<details>")
+    assert folded.startswith(f"<summary>{len(setup.requirements()) - 1} packages, as needed</summary>")
+    assert "✘&nbsp;problem" in shown
+    for topic, unfolded in (("lightning", True), ("memory", True), ("Hub", True), ("torch", False)):
+        assert (f">{topic}</th>" in shown, f">{topic}</th>" in folded) == (unfolded, not unfolded)
+
+
 def test_it_works_where_nothing_is_installed(tmp_path: Path) -> None:
     """A Python without site-packages: every requirement is missing, each has its fix, and there is no traceback."""
     root = str(Path(HERE.__file__).parents[2])

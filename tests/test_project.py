@@ -182,6 +182,15 @@ def test_make_test_runs_every_test(clone: Path) -> None:
         assert not re.search(r"-k|--ignore|--deselect|tests/", line), line
 
 
+@pytest.mark.parametrize(("ci", "verdict"), [("", "1 skipped"), ("1", "1 error")])
+def test_without_chromium_the_browser_tests_say_how_to_get_it(tmp_path: Path, ci: str, verdict: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-k", "failing_cell", "tests/browser", "-p", "no:cacheprovider"]
+    env = os.environ | {"PATH": str(tmp_path), "MINIPOLYCOM_CI": ci}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert verdict in done.stdout.splitlines()[-1]
+    assert "no Chromium on this machine. Debian: sudo apt install chromium" in done.stdout
+
+
 def test_every_room_with_shapes_has_them_checked() -> None:
     package = ROOT / "minipolycom"
     shaped = {

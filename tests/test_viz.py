@@ -93,6 +93,13 @@ def test_names_in_one_figure_step_aside_for_each_other():
     assert len({dash for _, dash in chosen.values()}) == len(names)
 
 
+def test_a_name_that_begins_with_an_activation_has_its_style_unless_another_has():
+    chosen = styles(["relu, gain 1", "relu: no gain", "tanh, gain 1", "polynorm", "polynorm, gain 2", "reluctant"])
+    assert chosen["relu, gain 1"] == STYLE["relu"]
+    assert chosen["polynorm"] == STYLE["polynorm"]
+    assert len({colour for colour, _ in chosen.values()}) == len({dash for _, dash in chosen.values()}) == 6
+
+
 def test_faint_keeps_the_colour():
     assert faint("#D55E00", 0.5) == "rgba(213, 94, 0, 0.5)"
 
@@ -239,7 +246,15 @@ def test_training_curves_keep_the_style_of_the_activation():
 def test_runs_of_one_activation_go_by_their_own_names():
     figure = figures.training_curves(rows_of("seed 0", "relu", [5, 4]) + rows_of("seed 1", "relu", [5, 3]))
     assert [t.name for t in figure.data if t.showlegend is not False] == ["seed 0", "seed 1"]
-    assert {t.line.color for t in figure.data if t.showlegend is not False} == {STYLE["relu"][0]}
+
+
+@pytest.mark.parametrize("names", [("seed 0", "seed 1"), ("real text", "shuffled text"), ("relu, long", "relu, short")])
+def test_runs_of_one_activation_can_be_told_apart(names):
+    rows = [row for name in names for row in rows_of(name, "relu", [5, 4])]
+    bold, thin = ([t for t in figures.training_curves(rows).data if t.showlegend is own] for own in (None, False))
+    assert [(t.line.color, t.line.dash) for t in bold] == list(styles(names).values())
+    assert [t.line.color for t in thin] == [faint(t.line.color, 0.55) for t in bold]
+    assert len({t.line.color for t in bold}) == len({t.line.dash for t in bold}) == 2
 
 
 def test_the_floor_runs_to_the_end_of_the_axis():
@@ -281,10 +296,31 @@ def test_bars_and_heat_say_their_numbers():
     bars = figures.bars({"relu": 2.5, "polynorm": 2.375}, "activation", "loss", "Where they end")
     assert figures.alt(bars) == "Where they end. Loss: relu 2.5, polynorm 2.38."
     assert list(bars.data[0].marker.color) == [STYLE["relu"][0], STYLE["polynorm"][0]]
+    beside = figures.bars({"identity": 1, "relu": 2}, "activation", "loss", "T").data[0].marker.color
+    assert list(beside) == [styles(["identity", "relu"])["identity"][0], STYLE["relu"][0]]
     heat = figures.heat([[1.0, 2.0], [3.0, 9.0]], ["p", "q"], ["r", "s"], "column", "row", "Four", value="count")
     assert "from 1 (column p, row r) to 9 (column q, row s)" in figures.alt(heat)
     with pytest.raises(ValueError, match=r"shape \(1, 2\), its labels ask for \(2, 2\)"):
         figures.heat([[1.0, 2.0]], ["p", "q"], ["r", "s"], "column", "row", "Four")
+
+
+def test_bars_of_other_things_are_alike_each_with_its_name_and_a_number_of_one_size():
+    figure = figures.bars({str(i): 1 / (i + 7) for i in range(16)}, "byte", "share", "T")
+    (trace,) = figure.data
+    assert set(trace.marker.color) == {PALETTE["blue"]}
+    assert trace.textfont.size == 11
+    assert (trace.constraintext, trace.textangle) == ("none", 0)  # else plotly shrinks and turns some of them
+    assert trace.text[:2] == ("0.14", "0.12")
+    assert (figure.layout.xaxis.type, figure.layout.xaxis.dtick) == ("category", 1)
+    assert figures.bars({"few": 1 / 7}, "x", "y", "T").data[0].text == ("0.143",)
+
+
+def test_places_on_a_logarithmic_axis_are_named_where_they_are_few():
+    figure = figures.lines({"a": [3, 2, 1]}, [1, 16, 256], "units", "error", "T", log="x")
+    assert figure.layout.xaxis.ticktext == ("1", "16", "256")
+    assert ">16<" in figures.static(figure)
+    many = figures.lines({"a": range(1, 51)}, range(1, 51), "units", "error", "T", log="x")
+    assert many.layout.xaxis.tickvals is None
 
 
 EVERY_FIGURE = {

@@ -458,7 +458,7 @@ def test_a_choice_not_made_is_said_not_to_be_made():
 def test_a_guess_is_compared_as_a_difference_and_a_factor():
     guess = guess_number("How long?", "s", 0, 100)
     guess.value = 40
-    assert "You said 40 s, measured: <b>25 s</b>. That is 15 s too high, a factor of 1.6." in guess.compare(25).data
+    assert "You said 40 s, measured: <b>25 s</b>. That is 15 too high, a factor of 1.6." in guess.compare(25).data
     assert guess.slider.disabled
     low = guess_number("How long?", "", 0, 100)
     low.slider.value = 10
@@ -478,6 +478,29 @@ def test_a_guess_at_the_middle_counts_and_none_is_said_to_be_none():
     middle = guess_number("How long?", "s", 0, 100)
     middle.value = 50
     assert middle.value == 50
+
+
+def test_a_guess_between_whole_numbers_is_a_whole_number():
+    layers = guess_number("How many layers?", "layers", 1, 10)
+    assert (layers.slider.value, layers.slider.step) == (5, 1)
+    layers.slider.value = 7
+    assert "You said 7 layers, measured: <b>6 layers</b>. That is 1 too high" in layers.compare(6).data
+    many = guess_number("How many?", "", 1, 10_000)
+    many.slider.value = 122.8
+    assert many.value == 123
+    assert many.slider.readout_format == ".0f"
+    nats = guess_number("What loss?", "nats per byte", 0.0, 6.0)
+    nats.value = 2.13
+    assert nats.value == 2.13
+
+
+def test_a_guess_says_whether_it_was_made():
+    guess = guess_number("What loss?", "nats per byte", 0.0, 6.0)
+    assert "No prediction yet" in guess.result.value
+    guess.slider.value = 2.13
+    assert "Your prediction: 2.13 nats per byte." in guess.result.value
+    assert guess.slider.description == "I guess (nats per byte)"
+    assert guess.slider.style.description_width == "initial"  # as wide as its words
 
 
 def test_a_guess_over_decades_is_made_on_a_logarithmic_slider():

@@ -21,6 +21,7 @@ from typing import Literal
 from .setup import requirements, version
 
 State = Literal["ok", "note", "problem"]
+SYMBOLS: dict[State, str] = {"ok": "✔", "note": "•", "problem": "✘"}
 _GIB = 2**30
 PYTHON_FLOOR = (3, 11)
 _PATIENCE = 3  # seconds for the network to answer
@@ -34,11 +35,12 @@ class Finding:
     state: State
     found: str
     fix: str = ""
+    package: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor found: a text with `print`, a table in a notebook."""
+    """What the doctor found: a text with `print`, a table in a notebook, where packages without a problem are folded."""
 
     findings: tuple[Finding, ...]
 
@@ -63,17 +65,23 @@ class Report:
         return "\n".join([*lines, self.verdict])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td>{finding.state}</td><th scope="row" style="text-align:left">{escape(finding.topic)}</th>'
-            f'<td style="text-align:left">{escape(finding.found)}</td>'
-            f'<td style="text-align:left">{escape(finding.fix)}</td></tr>'
-            for finding in self.findings
-        )
-        return (
-            f'<table><caption style="text-align:left">{escape(self.verdict)}</caption>'
-            '<thead><tr><th scope="col">state</th><th scope="col">what</th><th scope="col">found</th>'
-            f'<th scope="col">fix</th></tr></thead><tbody>{rows}</tbody></table>'
-        )
+        packages = [finding for finding in self.findings if finding.package and finding.state == "ok"]
+        others = [finding for finding in self.findings if finding not in packages]
+        folded = f"<details><summary>{len(packages)} packages, as needed</summary>{_table(packages)}</details>"
+        return f"<p><strong>{escape(self.verdict)}</strong></p>{_table(others)}{folded if packages else ''}"
+
+
+def _table(findings: list[Finding]) -> str:
+    left = 'style="text-align:left"'
+    head = "".join(f'<th scope="col" {left}>{word}</th>' for word in ("state", "what", "found"))
+    rows = "".join(
+        f"<tr><td {left}>{SYMBOLS[finding.state]}&nbsp;{finding.state}</td>"
+        f'<th scope="row" {left}>{escape(finding.topic)}</th><td {left}>{escape(finding.found)}'
+        + (f"<br/>→ {escape(finding.fix)}" if finding.fix else "")
+        + "</td></tr>"
+        for finding in findings
+    )
+    return f'<table style="margin-left:0"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def doctor() -> Report:
@@ -116,11 +124,11 @@ class _Package:
             return self._problem("missing")
         if _release(installed) < _release(floor):
             return self._problem(f"{installed}, and {floor} or newer is needed")
-        return Finding(topic=self.topic, state="ok", found=installed)
+        return Finding(topic=self.topic, state="ok", found=installed, package=True)
 
     def _problem(self, found: str) -> Finding:
         fix = f"{_shell_name(sys.executable)} -m pip install '{self.requirement}'"
-        return Finding(topic=self.topic, state="problem", found=found, fix=fix)
+        return Finding(topic=self.topic, state="problem", found=found, fix=fix, package=True)
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -137,18 +137,20 @@ class ProgressMap:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        left = 'style="text-align:left"'
         body = "".join(
-            f'<tr><th scope="row">{html.escape(notebook)}</th><td>{_count(found)}</td><td>'
+            f'<tr><th scope="row" {left}>{html.escape(notebook)}</th><td {left}>{_count(found)}</td><td {left}>'
             + " &nbsp; ".join(
                 f"{WORDS[word]}&nbsp;<code>{html.escape(name)}</code>&nbsp;({word})" for name, word in found
             )
             + "</td></tr>"
             for notebook, found in self.rows()
         )
-        head = "".join(f'<th scope="col">{word}</th>' for word in ("notebook", "solved", "exercises"))
+        head = "".join(f'<th scope="col" {left}>{word}</th>' for word in ("notebook", "solved", "exercises"))
         return (
-            '<div class="minipolycom-progress"><table><caption>Your way through the course</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(str(next_exercise()))}</p></div>"
+            '<div class="minipolycom-progress"><table style="margin-left:0">'
+            f"<caption {left}>Your way through the course</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+            f'</table><p>{html.escape(str(next_exercise()))}</p></div>'
         )
 
     def _ipython_display_(self) -> None:

@@ -35,6 +35,9 @@ ROW_NOTE = f"one entry of a row of {ROW_WIDTH}; the others stay at standard norm
 GATE_NOTE = "drawn for value = gate = x"
 AXES = {"step": "optimizer steps", "tokens": "tokens read", "seconds": "seconds of training"}
 LOSS = "loss, nats per token"
+MOST_TICKS = 12
+"""More places on a logarithmic axis are not named one by one, more bars get shorter numbers."""
+
 CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 """Plotly's settings of the page: no tool bar, width that follows the window."""
 
@@ -137,6 +140,8 @@ def lines(
         )  # fmt: skip
     if "x" in log:
         figure.update_xaxes(type="log")
+        if len(places) <= MOST_TICKS:
+            figure.update_xaxes(tickvals=places, ticktext=[f"{place:g}" for place in places])
     if "y" in log:
         figure.update_yaxes(type="log", exponentformat="power")
     told = "; ".join(_told(trace) for trace in figure.data)
@@ -146,14 +151,22 @@ def lines(
 def bars(
     values: Mapping[str, Real], xlabel: str, ylabel: str, title: str, alt: str | None = None, log: bool = False
 ) -> go.Figure:
-    """One bar per entry of `values` with its number above it; an activation's in its own colour, all others in blue."""
+    """One bar per entry of `values` with its number above it.
+
+    Where an activation is among the names, each bar has the colour of its name; otherwise all are blue.
+    """
     names, heights = list(values), [float(v) for v in values.values()]
+    look, digits = styles(names), 3 if len(values) <= MOST_TICKS else 2
+    by_name = any(name in STYLE for name in names)
     figure = _blank(title, xlabel, ylabel)
     figure.add_bar(
-        x=names, y=heights, name=ylabel, marker=dict(color=[STYLE.get(name, (PALETTE["blue"],))[0] for name in names]),
-        text=[f"{v:.3g}" for v in heights], textposition="outside", cliponaxis=False, showlegend=False,
+        x=names, y=heights, name=ylabel, showlegend=False, cliponaxis=False,
+        marker=dict(color=[look[name][0] if by_name else PALETTE["blue"] for name in names]),
+        text=[f"{v:.{digits}g}" for v in heights], textposition="outside", textfont=dict(size=11), textangle=0,
+        constraintext="none",
     )  # fmt: skip
-    figure.update_layout(bargap=0.45, margin=dict(t=56))
+    figure.update_xaxes(type="category", tickmode="linear", dtick=1)  # every bar is named
+    figure.update_layout(bargap=0.45)
     if log:
         figure.update_yaxes(type="log", exponentformat="power")
     told = ", ".join(f"{name} {v:.3g}" for name, v in zip(names, heights, strict=True))
@@ -228,14 +241,14 @@ def activation_curves(
         )
     figure.update_xaxes(title="x", zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
     figure.update_yaxes(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
-    note = "; ".join(f"{', '.join(names)}: {note}" for note, names in notes.items())
+    noted = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
     if derivative:
         figure.update_layout(yaxis2=dict(title="f′(x)"))
         _head_panels(figure)
-    _footnote(figure, note)
+    _footnote(figure, noted)
     middle = (x_range[0] + x_range[1]) / 2
     sentence = f"Activation curves over x from {x_range[0]:g} over {middle:g} to {x_range[1]:g}: {'; '.join(told)}."
-    return _describe(figure, sentence + (f" In it, {note}." if note else ""))
+    return _describe(figure, sentence + (f" In it, {'; '.join(noted)}." if noted else ""))
 
 
 def activation_panels(
@@ -269,7 +282,7 @@ def activation_panels(
 
     titles = ("activation f(x)", "slope f′(x)", f"f(x), one other entry at {outlier:g}")
     figure = make_subplots(cols=3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04)
-    figure = _blank("", "x", "", figure)
+    figure = _blank("", "x", "", figure, height=360)
     for column, ghost in enumerate((y0, slope0, alone["polynorm"]), start=1):
         label = ("at the start", "at the start, slope", "polynorm, that entry at 0")[column - 1]
         figure.add_scatter(
@@ -282,7 +295,6 @@ def activation_panels(
         _curve(figure, other, x, values, of=other, column=3)
     figure.update_xaxes(title="x", zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4), nticks=7)
     figure.update_yaxes(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4), range=[-3.2, 8.2])
-    figure.update_layout(height=360)
     _head_panels(figure)
     at = 150  # x = 2
     moved = {n: float(beside[n][at] - alone[n][at]) for n in made}
@@ -332,8 +344,8 @@ def training_curves(
 
     `rows` are a run's measurements (see `minipolycom.runs`), those of several runs one after the other. `x` is "step",
     "tokens" or "seconds"; `end`, where that axis ends, is the last measurement unless given. `floor`, a value or
-    (name, value), is drawn as a horizontal line to measure by. A run is drawn in the style of its activation, and named
-    after it where no other run has the same one.
+    (name, value), is drawn as a horizontal line to measure by. A run is named after its activation and drawn in that
+    style; runs that share an activation go by their own names, each in its own style.
 
     Raises ValueError for an unknown `x`.
     """
@@ -343,13 +355,12 @@ def training_curves(
     for row in rows:
         runs.setdefault(row["run"], []).append(row)
     activations = [own[0]["activation"] for own in runs.values()]
-    figure = _blank("Validation loss (dots) and training loss (thin)", AXES[x], LOSS)
+    labels = [a if activations.count(a) == 1 else run for run, a in zip(runs, activations, strict=True)]
+    figure, look = _blank("Validation loss (dots) and training loss (thin)", AXES[x], LOSS), styles(labels)
     told = []
-    for run, own in runs.items():
-        activation = own[0]["activation"]
-        label = activation if activations.count(activation) == 1 else run
+    for label, own in zip(labels, runs.values(), strict=True):
         train, val = ([row for row in own if row["split"] == split] for split in ("train", "val"))
-        told.append(_add_run(figure, label, activation, x, train, val))
+        told.append(_add_run(figure, label, look[label], x, train, val))
     if floor is not None:
         name, value = floor if isinstance(floor, tuple) else ("floor", floor)
         last = end or max((row[x] for own in runs.values() for row in own), default=0) or 1
@@ -362,8 +373,8 @@ def training_curves(
     return _describe(figure, f"{_capital(LOSS)}, over {AXES[x]}. {'; '.join(told) or 'No measurements yet'}.")
 
 
-def _add_run(figure: go.Figure, label: str, activation: str, x: str, train: list, val: list) -> str:
-    colour, dash = style(activation)
+def _add_run(figure: go.Figure, label: str, look: tuple[str, str], x: str, train: list, val: list) -> str:
+    colour, dash = look
     figure.add_scatter(
         x=[row[x] for row in train], y=[row["loss"] for row in train], name=f"{label}, training", mode="lines",
         line=dict(color=faint(colour, 0.55), width=1.3), legendgroup=label, showlegend=False,
@@ -386,11 +397,13 @@ def _floor(figure: go.Figure, name: str, value: Real, right: Real) -> None:
 # -- shared pieces -------------------------------------------------------------------------------------------------
 
 
-def _blank(title: str, xlabel: str, ylabel: str, figure: go.Figure | None = None) -> go.Figure:
+def _blank(title: str, xlabel: str, ylabel: str, figure: go.Figure | None = None, height: int = 400) -> go.Figure:
     figure = figure or go.Figure()
+    above = 26 if title else 0  # pixels for the title; below it the legend, which takes room from the plot as it grows
     figure.update_layout(
-        template="minipolycom", title=title or None, height=400, autosize=True,
+        template="minipolycom", title=title or None, height=height, autosize=True,
         xaxis=dict(title=xlabel), yaxis=dict(title=ylabel), hovermode="x unified",
+        legend=dict(yref="container", y=1 - above / height, yanchor="top"), margin=dict(t=above + 16),
     )  # fmt: skip
     return figure
 
@@ -414,21 +427,21 @@ def _panel(column: int) -> dict[str, str]:
     return {"xaxis": f"x{number}", "yaxis": f"y{number}"}
 
 
-def _head_panels(figure: go.Figure) -> None:
-    """Panel titles at the left of their panels, and the legend above them."""
+def _head_panels(figure: go.Figure, top: Real = 0.92) -> None:
+    """Panel titles at the left of their panels, in the room between these, which end at `top`, and the legend."""
     for note in figure.layout.annotations:
         axis = next(a for a in figure.select_xaxes() if abs(sum(a.domain) / 2 - note.x) < 1e-6)
-        note.update(x=axis.domain[0], xanchor="left", yshift=2, font=dict(size=13))
-    titled = figure.layout.title.text is not None
-    figure.update_layout(legend=dict(y=1.1), margin=dict(t=88 if titled else 60))
+        note.update(x=axis.domain[0], y=top, xanchor="left", yshift=2, font=dict(size=13))
+    figure.update_yaxes(domain=[0, top])
 
 
-def _footnote(figure: go.Figure, text: str) -> None:
-    if text:
+def _footnote(figure: go.Figure, lines: Sequence[str]) -> None:
+    if lines:
         figure.add_annotation(
-            text=text, x=0, y=0, yshift=-62, xref="paper", yref="paper", xanchor="left", font=dict(size=11)
-        )
-        figure.update_layout(margin=dict(b=72))
+            text="<br>".join(lines), x=0, y=0, yshift=-50, xref="paper", yref="paper", xanchor="left", yanchor="top",
+            align="left", font=dict(size=11),
+        )  # fmt: skip
+        figure.update_layout(margin=dict(b=56 + 16 * len(lines)))
 
 
 def _named(activations: Iterable[str | Callable] | Mapping[str, Callable]) -> dict[str, Callable]:

@@ -32,7 +32,7 @@ def svg(figure: BaseFigure, description: str, width: int = 860) -> str:
     )
     left += 8  # room for the longest tick labels, which plotly makes by itself
     legend = _legend_rows(figure, width - left)
-    top += LEGEND_ROW * max(0, len(legend) - 1)
+    top += LEGEND_ROW * len(legend)
     page = (left, top, width - left - right, height - top - bottom)
     parts = [_title(figure, left)]
     places = {}
@@ -43,7 +43,7 @@ def svg(figure: BaseFigure, description: str, width: int = 860) -> str:
         places[x_id] = panel
         parts += [*panel.frame(), *(mark for trace in traces for mark in panel.marks(trace))]
     parts += [_annotation(a, page, places) for a in figure.layout.annotations]
-    parts += _legend(legend, left, top - (30 if figure.layout.annotations else 14))
+    parts += _legend(legend, left, top - 14)
     label = html.escape(description)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="100%" '
@@ -58,9 +58,9 @@ class _Panel:
 
     def __init__(self, x_axis, y_axis, traces, page, y_range):
         left, top, width, height = page
-        x0, x1 = x_axis.domain or (0, 1)
+        (x0, x1), (y0, y1) = x_axis.domain or (0, 1), y_axis.domain or (0, 1)
         self.left, self.right = left + x0 * width, left + x1 * width
-        self.top, self.bottom = top, top + height
+        self.top, self.bottom = top + (1 - y1) * height, top + (1 - y0) * height
         self.x_axis, self.y_axis, self.traces = x_axis, y_axis, traces
         values = [v for t in traces for v in (t.x if t.x is not None else ())]
         self.names = list(dict.fromkeys(values)) if any(isinstance(v, str) for v in values) else None
@@ -198,6 +198,8 @@ def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple
     if names:
         stride = max(1, len(names) // 12)
         return [(i, name) for i, name in enumerate(names) if i % stride == 0]
+    if axis.tickvals is not None:
+        return [(float(value), text) for value, text in zip(axis.tickvals, axis.ticktext, strict=True)]
     low, high = ends
     if axis.type == "log":
         stride = max(1, math.ceil((high - low) / 7))
@@ -238,7 +240,9 @@ def _annotation(note, page, panels) -> str:
     x = left + note.x * width if note.xref in (None, "paper") else panels[note.xref].x(float(note.x))
     y = top + (1 - note.y) * height - (note.yshift or 0)
     anchor = {"left": "start", "right": "end"}.get(note.xanchor, "middle")
-    return _text(x, y - 4, note.text, anchor, int(note.font.size or 13))
+    first = y + 12 if note.yanchor == "top" else y - 4
+    size = int(note.font.size or 13)
+    return "".join(_text(x, first + 16 * i, row, anchor, size) for i, row in enumerate(note.text.split("<br>")))
 
 
 def _dashes(dash: str | None) -> str:
@@ -247,12 +251,15 @@ def _dashes(dash: str | None) -> str:
 
 
 def _legend_rows(figure: BaseFigure, width: Real) -> list[list[tuple[Real, object]]]:
-    """The traces that the legend names, with their places from the left, broken into rows of that width."""
+    """The traces that the legend names, with their places from the left, broken into rows of that width.
+
+    A single trace needs no legend, which then has no row.
+    """
     shown = [t for t in figure.data if t.type == "scatter" and t.showlegend is not False]
-    rows, x = [[]], 0.0
+    rows, x = [], 0.0
     for trace in shown if len(shown) > 1 and figure.layout.showlegend is not False else ():
         needed = 42 + LETTER * len(trace.name) + 24
-        if x + needed > width and rows[-1]:
+        if not rows or x + needed > width:
             rows.append([])
             x = 0.0
         rows[-1].append((x, trace))

@@ -5,6 +5,7 @@ read on both kinds of page: backgrounds are transparent, its greys lie between b
 which theme it has (JupyterLab, VS Code, Colab), `PAGE_CSS` sharpens the text to match, also when the reader switches.
 """
 
+import re
 import zlib
 from collections.abc import Collection
 from numbers import Real
@@ -78,9 +79,14 @@ def style(name: str) -> tuple[str, str]:
 def styles(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """The style of each name in one figure: activations keep theirs, other names step aside for them and each other.
 
+    A name that begins with an activation's, as "relu, gain 2" does, has that activation's style if no other name has.
     Two lines share a colour or a dash only when there are more names than colours or dashes.
     """
     chosen = {name: STYLE[name] for name in names if name in STYLE}
+    for name in names:
+        of = re.match(r"\w*", name)[0]
+        if of in STYLE and STYLE[of] not in chosen.values():
+            chosen[name] = STYLE[of]
     for name in names:
         if name not in chosen:
             colour, dash = style(name)

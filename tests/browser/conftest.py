@@ -220,7 +220,7 @@ class Notebook:
 
 
 @pytest.fixture
-def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[[str], Notebook]]:
+def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[[str], Notebook]]:
     """Opens a notebook of the course by its path, or one made of the given cells; their kernels end with the test."""
     contexts = []
 

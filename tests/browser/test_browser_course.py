@@ -20,9 +20,7 @@ def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str
     assert notebook.outside_requests == []
     assert notebook.page.locator(".js-plotly-plot .main-svg").count() > 0
 
-    explorers = notebook.page.get_by_role("button", name="Reset").count()
-    assert explorers == sum(cell.source.count("activation_explorer(") for cell in notebook.cells)
-    if explorers:
+    if any("activation_explorer(" in cell.source for cell in notebook.cells):
         before = notebook.curves()
         notebook.drag(notebook.slider("of x³"), 60)
         notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved a curve")

@@ -12,7 +12,7 @@ from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import NEUTRAL
-from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, sentence
+from minipolycom.viz.widgets.pieces import button, live_figure, sentence
 
 
 class Choice(widgets.VBox):
@@ -133,41 +133,53 @@ class Guess(widgets.VBox):
         if not low < high:
             raise ValueError(f"a guess lies between a lower and a higher number; got low={low}, high={high}")
         self.unit, self.touched = unit, False
+        self.whole = isinstance(low, int) and isinstance(high, int)
+        self.slider = self._slider(low, high)
+        self.slider.observe(self._touch, names="value")
+        invitation = "No prediction yet: move the handle, with the mouse or the arrow keys."
+        self.result = widgets.HTML(sentence(invitation, news=False))
+        super().__init__([widgets.HTML(sentence(question, strong=True, news=False)), self.slider, self.result])
+
+    def _slider(self, low: Real, high: Real) -> widgets.Widget:
         look = dict(
-            description=f"I guess ({unit})" if unit else "I guess", style=WIDE, layout=widgets.Layout(width="34em"),
-            readout_format=".3g",
+            description=f"I guess ({self.unit})" if self.unit else "I guess",
+            style={"description_width": "initial"}, layout=widgets.Layout(width="40em", max_width="100%"),
         )  # fmt: skip
         if low > 0 and high / low >= 100:
             lowest, highest = math.log10(low), math.log10(high)
-            self.slider = widgets.FloatLogSlider(
-                value=10 ** ((lowest + highest) / 2), min=lowest, max=highest, step=(highest - lowest) / 200, **look
-            )
-        else:
-            self.slider = widgets.FloatSlider(
-                value=(low + high) / 2, min=low, max=high, step=(high - low) / 200, **look
-            )
-        self.slider.observe(self._touch, names="value")
-        self.result = widgets.HTML()
-        super().__init__([widgets.HTML(sentence(question, strong=True, news=False)), self.slider, self.result])
+            return widgets.FloatLogSlider(
+                value=10 ** ((lowest + highest) / 2), min=lowest, max=highest, step=(highest - lowest) / 200,
+                readout_format=".0f" if self.whole else ".3g", **look,
+            )  # fmt: skip
+        if self.whole:
+            return widgets.IntSlider(value=(low + high) // 2, min=low, max=high, **look)
+        return widgets.FloatSlider(
+            value=(low + high) / 2, min=low, max=high, step=(high - low) / 200, readout_format=".3g", **look
+        )
 
     def _touch(self, _change) -> None:
         self.touched = True
+        self.result.value = sentence(f"Your prediction: {self._told(self.value)}.", news=False)
+
+    def _told(self, number: Real) -> str:
+        return f"{number:.4g} {self.unit}".rstrip()
 
     @property
     def value(self) -> Real | None:
-        return self.slider.value if self.touched else None
+        if not self.touched:
+            return None
+        return round(self.slider.value) if self.whole else self.slider.value
 
     @value.setter
     def value(self, guess: Real) -> None:
         self.slider.value = guess
-        self.touched = True
+        self._touch(None)
 
     def compare(self, measured: Real) -> HTML:
         """Say how far the guess was from what was measured, as a difference and as a factor."""
         self.slider.disabled = True
-        unit = f" {self.unit}" if self.unit else ""
         if self.value is None:
-            said = f"No prediction was made. Measured: <b>{measured:.4g}{unit}</b>."
+            said = f"No prediction was made. Measured: <b>{self._told(measured)}</b>."
         else:
             off = self.value - measured
             side = "too high" if off > 0 else "too low"
@@ -175,14 +187,14 @@ class Guess(widgets.VBox):
             if self.value * measured > 0:
                 ratio = self.value / measured
                 factor = f", a factor of {max(ratio, 1 / ratio):.3g}"
-            said = f"You said {self.value:.4g}{unit}, measured: <b>{measured:.4g}{unit}</b>. "
-            said += f"That is {abs(off):.3g}{unit} {side}{factor}." if off else "Exactly right."
+            said = f"You said {self._told(self.value)}, measured: <b>{self._told(measured)}</b>. "
+            said += f"That is {abs(off):.3g} {side}{factor}." if off else "Exactly right."
         self.result.value = sentence(said)
         return HTML(self.result.value)
 
 
 def guess_number(question: str, unit: str, low: Real, high: Real) -> Guess:
-    """Ask for a number between `low` and `high` before it is measured.
+    """Ask for a number between `low` and `high` before it is measured; between two `int`, for a whole one.
 
     Over two decades or more the slider is logarithmic. `.compare(measured)` says how far off the guess was; without
     one, that none was made. Raises ValueError unless low < high.
