@@ -156,7 +156,9 @@ def bench(what: str, *, json: bool = False, device: str = "auto", rounds: int = 
         print(table(rows))
 
 
-COMMANDS: dict[str, Callable] = {command.__name__: command for command in (lab, train, sample, bench, doctor, exercises)}
+COMMANDS: dict[str, Callable] = {
+    command.__name__: command for command in (lab, train, sample, bench, doctor, exercises)
+}
 
 
 def course_folder() -> Path:
