@@ -174,6 +174,16 @@ def test_sums_and_products_differ_in_the_operation_alone():
     assert {text.replace("times", "plus"): p for text, p in ours.items()} == pytest.approx(control)
 
 
+def test_what_is_said_about_guessing_without_one_of_two_numbers():
+    def entropy(values) -> float:
+        shares = np.bincount(values) / len(values)
+        return -sum(p * math.log(p) for p in shares if p > 0)
+
+    ten = range(10)
+    assert np.mean([entropy([a * b % 10 for b in ten]) for a in ten]) == pytest.approx(1.63, abs=0.005)
+    assert np.mean([entropy([(a + b) % 10 for b in ten]) for a in ten]) == pytest.approx(math.log(10))
+
+
 def test_references_return_what_was_said():
     seen = Counter()
     for sentence in SENTENCES:
@@ -315,6 +325,12 @@ def test_a_language_just_short_of_endless_is_taken():
     assert Language(endless(0.9)).counts["choice"] == pytest.approx(1 / (1 - 2 * 0.9 / 1.9))
 
 
+def test_a_language_of_one_sentence():
+    language = Language(Word("hush"))
+    assert list(language.sentences(2)) == ["hush .", "hush ."]
+    assert (language.entropy, language.counts) == (0.0, {"end": 2.0, "form": 1.0})
+
+
 def test_the_fingerprint_follows_the_rules():
     marks = [
         Language(yields((w, "a"), (1, "b", *rest))).fingerprint() for w in (1, 2) for rest in ((), ("c",), (nest(),))
@@ -345,7 +361,7 @@ def test_the_words_of_a_tokenizer():
 
 @pytest.mark.parametrize(("text", "word"), [("a d", "'d'"), ("a  b", "''"), ("a b ", "''"), ("a\n", r"'a\n'")])
 def test_other_words_are_refused(text, word):
-    message = f"{word} is none of the 3 words of this tokenizer (a, b, c, ...), which are joined by single spaces"
+    message = f"{word} is none of the 3 words of this tokenizer (a, b, c, ...), which single spaces join"
     with pytest.raises(ValueError, match=re.escape(message)):
         WordTokenizer("abc").encode(text)
 

@@ -160,6 +160,7 @@ class Language:
     # -- what follows from the rules --------------------------------------------------------------------------------
 
     def _solve(self) -> tuple[float, dict[str, float]]:
+        """Entropy and counts of a sentence, from the linear system above."""
         row = {symbol: i for i, symbol in enumerate(self.symbols)}
         column = {kind: i for i, kind in enumerate(sorted({item.kind for item in self.items}))}
         leaves = np.zeros((len(row), len(row)))
@@ -184,12 +185,13 @@ class Language:
                 "the sentences of these rules have no finite expected length; give less weight to the alternatives "
                 "that lead back to their own rule"
             )
-        total = sum(solution[row[item]] for item in self._sentence if isinstance(item, Symbol))
-        counts = {kind: float(total[1 + i]) for kind, i in column.items()}
+        total = np.zeros(1 + len(column))
         for item in self._sentence:
-            if isinstance(item, Word):
-                counts[item.kind] += 1
-        return float(total[0]), counts
+            if isinstance(item, Symbol):
+                total += solution[row[item]]
+            else:
+                total[1 + column[item.kind]] += 1
+        return float(total[0]), {kind: float(total[1 + i]) for kind, i in column.items()}
 
     @cached_property
     def items(self) -> list[Item]:
