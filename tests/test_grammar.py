@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minipolycom.model import next_token_loss
+from minipolycom.model import PRESETS, next_token_loss
 from minipolycom.text import TokenData, load_tokenizer
 from minipolycom.text.grammar import ANIMALS, DIGITS, LANGUAGE, NAMES, agreeing, closing, helper, operation, owner
 from minipolycom.text.language import ExactModel, Language, MinimalPair, Symbol, Word, accuracy, by_kind, rule
@@ -549,6 +549,13 @@ def test_minimal_pairs_are_a_function_of_their_seed():
     assert LANGUAGE.minimal_pairs(40, seed=1) != PAIRS
 
 
+def test_minimal_pairs_fit_into_the_context_of_every_preset():
+    longest = max(len(text) for pair in PAIRS for text in (pair.good, pair.bad))
+    assert longest > 90
+    assert longest + 1 <= min(preset["context"] for preset in PRESETS.values())  # what a model reads: a separator more
+    assert max(len(pair.good) for pair in LANGUAGE.minimal_pairs(5, longest=70)) <= 70
+
+
 def test_the_exact_model_is_always_right(tokenizer):
     model = ExactModel(LANGUAGE, tokenizer)
 
@@ -590,7 +597,7 @@ def test_accuracy_counts():
 
 def test_a_language_without_enough_pairs():
     with pytest.raises(
-        ValueError, match="does not give 2 twins of minimal pairs of the kinds agreement; ask for fewer"
+        ValueError, match="does not give 2 twins of pairs of the kinds agreement; ask for fewer or longer"
     ):
         Language(helper()).minimal_pairs(2)
 
