@@ -223,7 +223,7 @@ def test_an_exception_is_reported_with_its_line_and_its_arguments():
     verdict = grade(sample(), raises)
     assert verdict.check == "runs"
     assert "Your code raised RuntimeError: mat1 and mat2 shapes cannot be multiplied" in verdict.seen
-    assert "of test_exercises.py: return x @ x" in verdict.seen
+    assert "of test_exercises.py: `return x @ x`" in verdict.seen
     assert "It ran at shape (2, 3), seed 0; shape (2, 3), seed 1." in verdict.seen
     assert verdict.arguments[0].shape == (4, 1)
 

@@ -258,12 +258,22 @@ def test_stop_keeps_what_was_measured_and_start_begins_again():
     assert set(training.verdict["status"]) == {"stopped"}
     assert 6 < len(training.rows) < 800
     assert training.start_button.description == "Start again"
-    assert not training.start_button.disabled
+    assert pieces.RESTING not in training.start_button._dom_classes
+    assert pieces.RESTING in training.stop_button._dom_classes
     training.jobs = FakeTraining("relu", "polynorm", steps=5).widget().jobs
     training.start_button.click()
     training.wait(20)
     assert training.state == "finished"
     assert len(training.rows) == 10
+
+
+def test_a_button_that_rests_keeps_the_focus_and_does_nothing():
+    training = FakeTraining("relu", steps=400).widget()
+    resting = [b for b in (training.pause_button, training.stop_button) if pieces.RESTING in b._dom_classes]
+    for resting_button in resting:
+        assert not resting_button.disabled
+        resting_button.click()
+    assert (len(resting), training.state) == (2, "ready")
 
 
 def test_stop_works_while_paused_and_while_preparing():
@@ -435,6 +445,8 @@ def test_a_choice_explains_the_wrong_and_the_right_option():
     assert "A smooth bend." not in said
     assert asked.right is False
     assert asked.radio.disabled
+    assert not asked.reveal_button.disabled  # it may have the focus, which would be lost
+    asked.reveal_button.click()
     assert said == asked.explanation.value
 
 

@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor found: a text with `print`, a table in a notebook, where packages without a problem are folded."""
+    """What the doctor found: a text with `print`, a table in a notebook, what is well with packages folded."""
 
     findings: tuple[Finding, ...]
 

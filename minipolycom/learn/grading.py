@@ -49,6 +49,8 @@ class Verdict:
             lines.append("  " + "  ".join(f"{symbol} {name}" for symbol, name in self.steps))
         if self.seen:
             lines.append(f"  {self.seen}")
+        if self.says:
+            lines.append(f"  Why: {self.misconception}. {self.says}")
         lines += [f"  called with {argument}" for argument in self.called_with]
         if self.rows:
             table = [("where", "expected", "received"), *self.rows]
@@ -57,8 +59,6 @@ class Verdict:
                 "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                 for row in table
             ]
-        if self.says:
-            lines.append(f"  Why: {self.says}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -75,6 +75,8 @@ class Verdict:
             parts.append(f"<p>{steps}</p>")
         if self.seen:
             parts.append(f"<p>{_inline(self.seen)}</p>")
+        if self.says:
+            parts.append(f"<p><strong>Why: {_inline(self.misconception)}.</strong> {_inline(self.says)}</p>")
         if self.called_with:
             items = "".join(f"<li><code>{html.escape(argument)}</code></li>" for argument in self.called_with)
             parts.append(f"<p>Called with</p><ul>{items}</ul>")
@@ -84,8 +86,6 @@ class Verdict:
             )
             head = "".join(f'<th scope="col">{word}</th>' for word in ("where", "expected", "received"))
             parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-        if self.says:
-            parts.append(f"<p><strong>Why:</strong> {_inline(self.says)}</p>")
         style = f"border-left: 4px solid {colour}; padding-left: 0.8em"
         marks = f'class="minipolycom-verdict" role="status" data-status="{self.status}"'
         return f'<div {marks} style="{style}">{"".join(parts)}</div>'

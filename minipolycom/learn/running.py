@@ -38,7 +38,7 @@ class Line:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.text}" if self.text else self.where
+        return f"{self.where}: `{self.text}`" if self.text else self.where
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,12 +57,16 @@ def _rule(pages: tuple[str, ...], parts: tuple[str, ...], declaration: str) -> s
     return ", ".join(f"{page} .js-plotly-plot {part}" for page in pages for part in parts) + f" {{ {declaration} }}"
 
 
+RESTING = "minipolycom-resting"
+"""The class of a button that does nothing just now."""
+
 PAGE_CSS = "\n".join(
     [
         _rule(_LIGHT, (".main-svg text",), "fill: #3a4048 !important;"),
         _rule(_DARK, (".main-svg text",), "fill: #d5dae0 !important;"),
         # Forest and blue are the darkest of the palette; on a black page every curve is lifted alike.
         _rule(_DARK, (".scatterlayer", ".barlayer", ".legend .layers"), "filter: brightness(1.25);"),
+        f".{RESTING} {{ opacity: 0.5; }}",
     ]
 )
 """The page's own theme for the text and curves of figures; sent along with each one that is displayed."""

@@ -30,6 +30,8 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 STDERR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+LOOK = """e => (style => [style.outlineStyle === 'none' ? '' : style.outline, style.boxShadow, style.backgroundColor,
+    style.borderColor].join())(getComputedStyle(e))"""
 SHOTS = os.environ.get("MINIPOLYCOM_SHOTS")
 
 
@@ -50,6 +52,11 @@ class Lab:
 
     def url(self, path: str) -> str:
         return f"{self.address}{path}?token={self.token}"
+
+    @property
+    def progress(self) -> Path:
+        """The learner's record."""
+        return self.folder.parent / "progress.json"
 
     def end_kernels(self) -> None:
         with urllib.request.urlopen(self.url("/api/sessions")) as answer:
@@ -78,7 +85,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTER_TOKEN": found.token,
         "MINIPOLYCOM_TIER": "smoke",
-        "MINIPOLYCOM_PROGRESS": str(home / "progress.json"),
+        "MINIPOLYCOM_PROGRESS": str(found.progress),
     }
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
     log = home / "lab.log"
@@ -132,6 +139,44 @@ class Notebook:
         self.wait_until(lambda: "*" not in "".join(self._prompts()), "no cell is running", timeout)
         self.page.wait_for_timeout(1000)  # the last outputs are drawn
         self.shoot()
+
+    def cell(self, index: int) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
+
+    def output(self, index: int) -> str:
+        """What stands below a cell."""
+        return self.cell(index).locator(".jp-Cell-outputArea").inner_text()
+
+    def run_selected(self, index: int, timeout: float = 60) -> None:
+        """Run the selected cell, which is that one, by the keyboard; the next one is selected then."""
+        prompt = self.cell(index).locator(".jp-InputArea-prompt")
+        prompt.evaluate("e => e.textContent = ''")  # a new kernel counts from 1 again, so the number need not change
+        self.page.keyboard.press("Shift+Enter")
+        self.wait_until(lambda: any(c.isdigit() for c in prompt.inner_text()), f"cell {index} has run", timeout)
+
+    def selected(self) -> int:
+        """Which cell the keyboard is at."""
+        script = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')]
+            .findIndex(e => e.classList.contains('jp-mod-active') && e.contains(document.activeElement))"""
+        return self.page.evaluate(script)
+
+    def walk_to(self, index: int) -> None:
+        """Select a cell with the arrow keys, from whichever one has the focus."""
+        while (here := self.selected()) != index:
+            assert here >= 0, "the focus is not in the notebook"
+            self.page.keyboard.press("ArrowDown" if here < index else "ArrowUp")
+            self.wait_until(lambda here=here: self.selected() != here, "another cell is selected", 5)
+
+    def tab_to(self, control: Locator, most: int = 40) -> None:
+        """Reach a control with the Tab key; whoever looks must see that it has the focus."""
+        before = control.evaluate(LOOK)
+        for _ in range(most):
+            self.page.keyboard.press("Tab")
+            if control.evaluate("e => e === document.activeElement"):
+                break
+        else:
+            pytest.fail(f"{most} times Tab do not lead to {control}")
+        self.wait_until(lambda: control.evaluate(LOOK) != before, f"the focus of {control} can be seen", 5)
 
     def _prompts(self) -> list[str]:
         script = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(e => e.textContent)"

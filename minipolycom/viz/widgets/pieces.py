@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import traitlets
 
 from minipolycom.viz import figures
-from minipolycom.viz.theme import PAGE_CSS
+from minipolycom.viz.theme import PAGE_CSS, RESTING
 
 WIDE = {"description_width": "9.5em"}
 
@@ -98,6 +98,11 @@ def button(label: str, icon: str, action: Callable[[], object]) -> widgets.Butto
     made = widgets.Button(description=label, icon=icon, layout=widgets.Layout(width="9em"))
     made.on_click(lambda _: action())
     return made
+
+
+def rest(of: widgets.Button, resting: bool) -> None:
+    """Show whether a button does nothing just now. It is not disabled: that takes the focus from whoever pressed it."""
+    (of.add_class if resting else of.remove_class)(RESTING)
 
 
 def slider(label: str, low: Real, high: Real, value: Real, step: Real = 1 / 60) -> widgets.FloatSlider:

@@ -54,7 +54,8 @@ class Choice(widgets.VBox):
     def reveal(self) -> HTML:
         """Say what is right and why, and why the chosen option is not; the choice is then fixed."""
         self.revealed = True
-        self.radio.disabled = self.reveal_button.disabled = True
+        self.radio.disabled = True
+        self.reveal_button.description, self.reveal_button.icon = "Revealed", "check"  # enabled: it may have the focus
         answer = f"<b>{self.answer}</b>. {self.options[self.answer]}".strip()
         if self.value is None:
             said = f"No prediction was made. The answer: {answer}"

@@ -16,7 +16,7 @@ from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import style
-from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, sentence, side_by_side
+from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, rest, sentence, side_by_side
 
 LEVEL = 0.02
 """Nats per token within which two single runs are called level: about what another seed changes in a short run."""
@@ -287,12 +287,12 @@ class LiveTraining(widgets.VBox):
             "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
         }[self.state]
         self.sentence.value = sentence(html.escape(said), strong=self.state == "failed")
-        self.start_button.disabled = self.going
+        rest(self.start_button, self.going)
         self.start_button.description = "Start" if self.going or self.state == "ready" else "Start again"
-        self.pause_button.disabled = self.state not in ("training", "paused")
+        rest(self.pause_button, self.state not in ("training", "paused"))
         self.pause_button.description = "Resume" if self.state == "paused" else "Pause"
         self.pause_button.icon = "play" if self.state == "paused" else "pause"
-        self.stop_button.disabled = self.state not in ("preparing", "training", "paused")
+        rest(self.stop_button, self.state not in ("preparing", "training", "paused"))
 
     def _status(self, name: str) -> str:
         if name in self.errors:
