@@ -97,7 +97,8 @@ def start(notebook: str = "") -> None:
     In Colab the requirements that it lacks are installed first.
     """
     if in_colab() and (added := install_missing()):
-        print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; left {', '.join(PROTECTED[:6])} as they were.")
+        kept = ", ".join(PROTECTED[:6])
+        print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; {kept} stay as they were.")
 
     from minipolycom.hardware import tune_cpu
 
