@@ -150,7 +150,7 @@ class ProgressMap:
         return (
             '<div class="minipolycom-progress"><table style="margin-left:0">'
             f"<caption {left}>Your way through the course</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-            f'</table><p>{html.escape(str(next_exercise()))}</p></div>'
+            f"</table><p>{html.escape(str(next_exercise()))}</p></div>"
         )
 
     def _ipython_display_(self) -> None:
