@@ -1,6 +1,6 @@
 """minipolycom: measure for yourself what polynomial activations and a rank difference do.
 
-Reading order: activations -> model -> text -> train -> runs -> viz -> learn.
+Reading order: activations -> fused -> model -> approximation -> text -> train -> runs -> viz -> learn.
 
 Axis letters, the same in every signature and as suffixes inside functions:
 
@@ -16,7 +16,18 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "activations": ("ACTIVATIONS", "ACTIVATION_NAMES", "PolyNorm", "PolyReLU", "polynorm", "polyrelu", "squared_relu"),
+    "activations": (
+        "ACTIVATIONS",
+        "ACTIVATION_NAMES",
+        "COMPOSITIONS",
+        "PolyCom",
+        "PolyNorm",
+        "PolyReLU",
+        "compose",
+        "polynorm",
+        "polyrelu",
+        "squared_relu",
+    ),
     "model": ("GPT", "GPTConfig", "PRESETS", "next_token_loss"),
     "text": ("TokenData",),
     "train": ("Control", "TrainConfig", "fit"),

@@ -133,7 +133,32 @@ def exercises(*, json: bool = False) -> None:
         print(exercise_table())
 
 
-COMMANDS: dict[str, Callable] = {command.__name__: command for command in (lab, train, sample, doctor, exercises)}
+def bench(what: str, *, json: bool = False, device: str = "auto", rounds: int = 15, compiler: bool = True) -> None:
+    """Measure speed and memory on this machine, every variant in turn in one process.
+
+    Args:
+        what: activations.
+        json: Whether to print JSON instead of a table.
+        device: auto, cpu or cuda.
+        rounds: How often each variant is timed.
+        compiler: Whether to include what needs torch.compile.
+    """
+    if what != "activations":
+        raise ValueError(f"unknown benchmark {what!r}; known: activations")
+    from minipolycom.bench import bench_activations, table
+
+    rows = bench_activations(device=device, rounds=rounds, compiler=compiler)
+    if json:
+        import json as encoder
+
+        print(encoder.dumps(rows, indent=2))
+    else:
+        print(table(rows))
+
+
+COMMANDS: dict[str, Callable] = {
+    command.__name__: command for command in (lab, train, sample, bench, doctor, exercises)
+}
 
 
 def course_folder() -> Path:

@@ -82,7 +82,8 @@ def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
         (["train", "--steps", "many"], "many"),
         (["sample", "nowhere"], "holds no run"),
         (["sample"], "run"),
-        (["fly"], "unknown command 'fly'; known: lab, train, sample, doctor, exercises"),
+        (["bench", "models"], "unknown benchmark 'models'; known: activations"),
+        (["fly"], "unknown command 'fly'; known: lab, train, sample, bench, doctor, exercises"),
     ],
 )
 def test_a_mistake_is_named_with_the_way_out(capsys, arguments, message):

@@ -113,7 +113,7 @@ def test_a_large_vocabulary_is_packed_in_32_bits():
     ("json_text", "message"),
     [
         ("not json", "a tokenizer is stored as JSON; this text is not JSON"),
-        ('{"name": "runes"}', 'no known tokenizer: \'{"name": "runes"}\'; known: {"name": "bytes"}, and the BPE'),
+        ('{"name": "runes"}', 'no known tokenizer: \'{"name": "runes"}\'; known: {"name": "bytes"}, {"name": "words"'),
         ("[1]", "no known tokenizer"),
     ],
 )
@@ -128,8 +128,11 @@ def test_load_tokenizer_refuses_other_text(json_text, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "internet"}, "unknown source 'internet'; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG]"),
-        ({"tokenizer": "words"}, "unknown tokenizer 'words'; known: bytes, bpe:VOCAB (for example bpe:4096)"),
+        (
+            {"source": "internet"},
+            "unknown source 'internet'; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG], grammar[:SEED]",
+        ),
+        ({"tokenizer": "runes"}, "unknown tokenizer 'runes'; known: bytes, bpe:VOCAB (for example bpe:4096), words"),
         ({"tokenizer": "bytes:9"}, "unknown tokenizer 'bytes:9'"),
         ({"tokenizer": "bpe"}, "bpe:VOCAB needs the size of its vocabulary, at least 257"),
         ({"tokenizer": "bpe:256"}, "for example bpe:4096; got 'bpe:256'"),

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt
+from jaxtyping import Int, Integer, UInt
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from minipolycom.text.language import ExactModel
 from minipolycom.text.packing import Packed, cache_key, default_cache, pack
-from minipolycom.text.sources import open_source
+from minipolycom.text.sources import Generated, open_source
 from minipolycom.text.tokenizers import Tokenizer, tokenizer_trainer
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
@@ -32,16 +33,19 @@ class TokenData(LightningDataModule):
     """The text of a source as batches of token windows.
 
     source: "stdlib" (Python's own standard library on this machine), "files:PATH[,PATH...]" (files, folders, patterns;
-        the bare path of one that exists will do), or "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub)
+        the bare path of one that exists will do), "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub), or
+        "grammar[:SEED]" (a generated language of known entropy)
     context: tokens in a window (T)
     batch_size: windows in a batch (B)
-    tokenizer: "bytes", or "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text
+    tokenizer: "bytes"; "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text; or, for
+        "grammar", "words"
     seed: chooses the windows of the training batches, together with the number of the step
     cache_dir: folder for packed text; None is $MINIPOLYCOM_CACHE, else minipolycom in the user's cache folder
     hub_characters: how much text is taken from the beginning of a Hub data set
 
     Text is read, packed and cached when it is first asked for, by Lightning or by any attribute below. Documents follow
-    each other in a fixed order, each ended by token 0.
+    each other in a fixed order, each ended by token 0. Windows begin anywhere, but in the generated language they begin
+    with the token 0 before a sentence: a window that began within one would know less than the language's law does.
 
     Raises ValueError for settings out of range, text that cannot be read, and text shorter than one window per split.
     """
@@ -73,6 +77,10 @@ class TokenData(LightningDataModule):
         self._tokenizer_setting = tokenizer
         self._hub_characters = hub_characters
         self._source = open_source(source, hub_characters)
+        if tokenizer == "words" and not isinstance(self._source, Generated):
+            raise ValueError(
+                f"the tokenizer words reads the source grammar only; for {source!r} take bytes or bpe:VOCAB"
+            )
         self._cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
 
     @property
@@ -96,12 +104,31 @@ class TokenData(LightningDataModule):
     def _packed(self) -> Packed:
         packed = pack(self._source, self._tokenizer_setting, self._cache, self.key)
         for split, tokens in (("training", packed.train), ("validation", packed.val)):
-            if len(tokens) <= self.context:
+            if len(self._places(tokens)) == 0:
                 raise ValueError(
                     f"{packed.description}: the {split} text has {len(tokens)} tokens, and one window needs "
                     f"context + 1 = {self.context + 1}; give a longer text or a smaller context"
                 )
         return packed
+
+    def _places(self, tokens: UInt[np.ndarray, " N"]) -> range | Integer[np.ndarray, " N_places"]:
+        """Where a window may begin in these tokens."""
+        n_places = max(0, len(tokens) - self.context)
+        if isinstance(self._source, Generated):
+            return np.flatnonzero(tokens[:n_places] == 0)
+        return range(n_places)
+
+    @cached_property
+    def _val_starts(self) -> Integer[np.ndarray, " N_windows"]:
+        """Where the validation windows begin: one after the other, as close as they may without overlap."""
+        places = self._places(self.val_tokens)
+        if isinstance(places, range):
+            return np.array(places[:: self.context])
+        starts = [places[0]]
+        for place in places:
+            if place >= starts[-1] + self.context:
+                starts.append(place)
+        return np.array(starts)
 
     def prepare_data(self) -> None:
         """Read, pack and cache the text."""
@@ -147,12 +174,31 @@ class TokenData(LightningDataModule):
         p = counts[counts > 0] / counts.sum()
         return float(-(p * np.log(p)).sum())
 
+    @cached_property
+    def exact_model(self) -> ExactModel | None:
+        """The model that knows the law of the text; None for text without a known law, and with BPE."""
+        if isinstance(self._source, Generated) and self.tokenizer.name != "bpe":
+            return ExactModel(self._source.language, self.tokenizer)
+        return None
+
+    @cached_property
+    def floor(self) -> float | None:
+        """The loss of the exact model on the validation windows, in nats per token; None where there is none.
+
+        It differs from the floor of the language, which is that of an endless text, by the luck of these sentences and
+        by the windows' ends; a model's loss on the same windows less this one estimates KL(truth || model) per token.
+        """
+        if self.exact_model is None:
+            return None
+        nats = self.exact_model.nats(self.val_tokens)
+        return float(nats[self._val_starts[:, None] + np.arange(self.context)].mean(dtype=np.float64))
+
     def train_dataloader(self) -> DataLoader:
         """Batches without end, from step `start_step` on; each is a pure function of the seed and its step."""
         return DataLoader(_RandomWindows(self), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        """Every window of the validation text once, without overlap, always in the same order.
+        """The validation text once, in windows without overlap, always in the same order.
 
         Any number of first batches is spread evenly over the text, so that a few of them stand for all of it. The last
         batch may be smaller than the others.
@@ -161,29 +207,31 @@ class TokenData(LightningDataModule):
 
 
 class _RandomWindows(IterableDataset):
-    """Batches of windows that begin anywhere, drawn anew at each step."""
+    """Batches of windows that begin wherever they may, drawn anew at each step."""
 
     def __init__(self, data: TokenData):
         self.data = data
 
     def __iter__(self) -> Iterator[TokenBatch]:
         data = self.data
+        places = data._places(data.train_tokens)
         for step in itertools.count(data.start_step):
             # NumPy mixes the pair well; a torch.Generator on the CPU keeps 32 bits of its seed and drops the rest.
             random = np.random.default_rng((data.seed, step))
-            starts = random.integers(len(data.train_tokens) - data.context, size=data.batch_size)
+            drawn = random.integers(len(places), size=data.batch_size)
+            starts = drawn if isinstance(places, range) else places[drawn]
             yield _windows(data.train_tokens, starts, data.context)
 
 
 class _EachWindowOnce(Dataset):
-    """Batches of the windows that begin at multiples of the context, as a list of a known length."""
+    """Batches of windows that do not overlap, as a list of a known length."""
 
     def __init__(self, data: TokenData):
         self.data = data
-        n_windows = (len(data.val_tokens) - 1) // data.context
+        n_windows = len(data._val_starts)
         # Multiples of the golden ratio, taken modulo 1, fill the interval evenly at any length; their ranks, the text.
         order = np.argsort(np.argsort(np.arange(n_windows) * GOLDEN_RATIO % 1))
-        self.starts = order * data.context
+        self.starts = data._val_starts[order]
 
     def __len__(self) -> int:
         return math.ceil(len(self.starts) / self.data.batch_size)

@@ -1,4 +1,4 @@
-"""Sources of text: Python's own standard library, your files, data sets of the Hugging Face Hub.
+"""Sources of text: Python's own standard library, your files, data sets of the Hugging Face Hub, a generated language.
 
 A source has a `fingerprint()`, which changes when the text does, and `documents()`, which reads it and divides it into
 training and validation text. Reading happens in `documents()` only, so that a cached source costs no more than its
@@ -61,9 +61,11 @@ class Source(Protocol):
 
 
 def open_source(source: str, hub_characters: int) -> Source:
-    """The source named by a setting: "stdlib", "files:PATH[,PATH...]", "hub:NAME[:CONFIG]", or the path of a file.
+    """The source named by a setting: "stdlib", "files:PATH[,PATH...]", "hub:NAME[:CONFIG]", "grammar[:SEED]", or the
+    path of a file.
 
-    Raises ValueError for an unknown source, and for paths that are missing or of a kind that is not read.
+    Raises ValueError for an unknown source, for a seed that is no whole number, and for paths that are missing or of a
+    kind that is not read.
     """
     kind, _, rest = source.partition(":")
     if source == "stdlib":
@@ -72,11 +74,13 @@ def open_source(source: str, hub_characters: int) -> Source:
         return Files(rest)
     if kind == "hub":
         return Hub(rest, hub_characters)
+    if kind == "grammar":
+        return Generated(source)
     if Path(source).expanduser().exists():
         return Files(source)
     raise ValueError(
         f"unknown source {source!r}; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG], "
-        "or the path of a file or folder that exists"
+        "grammar[:SEED], or the path of a file or folder that exists"
     )
 
 
@@ -165,6 +169,39 @@ class Hub:
         taken = sum(map(len, texts))
         documents = [(str(row), text) for row, text in enumerate(texts)]
         return _divided(documents, f"{self.label}, first {taken:,} characters of {split}")
+
+
+class Generated:
+    """Sentences of the language in `grammar`, one per document: text whose entropy is known exactly.
+
+    `label` is "grammar" or "grammar:SEED"; another seed draws other sentences of the same language.
+    """
+
+    N_TRAIN = 200_000
+    N_VAL = 10_000
+
+    def __init__(self, label: str):
+        # Solving for the entropy takes a moment that readers of other sources need not wait.
+        from minipolycom.text.grammar import LANGUAGE
+
+        _, colon, seed = label.partition(":")
+        if colon and not (seed.isascii() and seed.isdigit()):
+            raise ValueError(f"grammar:SEED needs a whole number, for example grammar:1; got {label!r}")
+        self.label = label
+        self.seed = int(seed or 0)
+        self.language = LANGUAGE
+
+    def fingerprint(self) -> str:
+        return f"{self.seed}:{self.N_TRAIN}:{self.N_VAL}:{self.language.fingerprint()}"
+
+    def documents(self) -> Documents:
+        train, val = (
+            _dataset(
+                [(str(i), sentence) for i, sentence in enumerate(self.language.sentences(n, f"{self.seed} {split}"))]
+            )
+            for split, n in (("training", self.N_TRAIN), ("validation", self.N_VAL))
+        )
+        return Documents(train, val, f"{self.label}, {self.N_TRAIN + self.N_VAL:,} generated sentences")
 
 
 def _walk(folder: Path, is_left_out: Callable[[str], bool]) -> Iterator[Path]:

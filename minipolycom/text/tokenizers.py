@@ -5,6 +5,7 @@ confused with text.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -104,17 +105,64 @@ class BPETokenizer:
         return self._bpe.to_str()
 
 
+class WordTokenizer:
+    """One token per word of a generated language: words are joined by single spaces, and the separator stands alone.
+
+    `encode` raises ValueError for a word that is not among `words`.
+    """
+
+    name = "words"
+
+    def __init__(self, words: Iterable[str]):
+        self._words = [SEPARATOR, *sorted(set(words) - {SEPARATOR})]
+        self._token_of = {word: token for token, word in enumerate(self._words)}
+        self.vocab_size = len(self._words)
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "WordTokenizer":
+        """The words of some texts."""
+        return cls(word for text in texts for word in split_words(text))
+
+    def encode(self, text: str) -> list[int]:
+        try:
+            return [self._token_of[word] for word in split_words(text)]
+        except KeyError as error:
+            raise ValueError(
+                f"{error.args[0]!r} is none of the {self.vocab_size - 1} words of this tokenizer "
+                f"({', '.join(self._words[1:6])}, ...), which are joined by single spaces"
+            ) from None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        spaced = " ".join(self._words[token] for token in tokens)
+        return re.sub(f" ?{SEPARATOR} ?", SEPARATOR, spaced)
+
+    def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
+        return np.array(self.encode("".join(text + SEPARATOR for text in texts)), np.uint16)
+
+    def to_json(self) -> str:
+        return json.dumps({"name": self.name, "words": self._words[1:]})
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, which single spaces join, with each separator as a word of its own."""
+    sentences = [sentence.split(" ") if sentence else [] for sentence in text.split(SEPARATOR)]
+    return [word for sentence in sentences for word in (*sentence, SEPARATOR)][:-1]
+
+
 def tokenizer_trainer(setting: str) -> Callable[[Iterable[str]], Tokenizer]:
     """The function that makes the tokenizer named by `setting` from training texts.
 
-    Settings: "bytes", and "bpe:VOCAB" with the size of the vocabulary, for example "bpe:4096".
+    Settings: "bytes"; "bpe:VOCAB" with the size of the vocabulary, for example "bpe:4096"; and "words", for a generated
+    language alone.
     Raises ValueError for any other.
     """
     kind, _, size = setting.partition(":")
     if setting == "bytes":
         return lambda texts: ByteTokenizer()
+    if setting == "words":
+        return WordTokenizer.train
     if kind != "bpe":
-        raise ValueError(f"unknown tokenizer {setting!r}; known: bytes, bpe:VOCAB (for example bpe:4096)")
+        raise ValueError(f"unknown tokenizer {setting!r}; known: bytes, bpe:VOCAB (for example bpe:4096), words")
     if not size.isdecimal() or int(size) < SMALLEST_BPE:
         raise ValueError(
             f"bpe:VOCAB needs the size of its vocabulary, at least {SMALLEST_BPE} (256 bytes and the mark that ends "
@@ -131,9 +179,12 @@ def load_tokenizer(json_text: str) -> Tokenizer:
         raise ValueError(f"a tokenizer is stored as JSON; this text is not JSON ({error})") from None
     if content == {"name": "bytes"}:
         return ByteTokenizer()
+    if isinstance(content, dict) and content.get("name") == "words" and isinstance(content.get("words"), list):
+        return WordTokenizer(content["words"])
     if isinstance(content, dict) and content.get("model", {}).get("type") == "BPE":
         return BPETokenizer(tokenizers.Tokenizer.from_str(json_text))
     raise ValueError(
         f"this JSON is no known tokenizer: {json_text[:60]!r}; "
-        'known: {"name": "bytes"}, and the BPE of a tokenizer.json of the library tokenizers'
+        'known: {"name": "bytes"}, {"name": "words", "words": [...]}, '
+        "and the BPE of a tokenizer.json of the library tokenizers"
     )
