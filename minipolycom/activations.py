@@ -103,7 +103,8 @@ def polynorm(
     A row is the last axis (F, the feed-forward width); the mean runs over it. y has x's shape and dtype.
     The paper's formula divides by the L2 norm, its code by the root mean square, which is sqrt(F) times smaller;
     this follows the code. In half precision x^6 overflows from |x| = 6.35 on and the cubic term would vanish without
-    a warning: statistics are therefore computed in fp32 or better. Raises what `compose` raises.
+    a warning: statistics are therefore computed in fp32 or better, where the same happens from |x| = 2.6e6 on
+    (`fused.polynorm(safe=True)` goes on to 1e20). Raises what `compose` raises.
     Source: arXiv 2411.03884, type II composition with rho = normalisation.
     """
     _check_row(x)

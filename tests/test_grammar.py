@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minipolycom.model import next_token_loss
+from minipolycom.model import PRESETS, next_token_loss
 from minipolycom.text import TokenData, load_tokenizer
 from minipolycom.text.grammar import ANIMALS, DIGITS, LANGUAGE, NAMES, agreeing, closing, helper, operation, owner
 from minipolycom.text.language import ExactModel, Language, MinimalPair, Symbol, Word, accuracy, by_kind, rule
@@ -174,6 +174,16 @@ def test_sums_and_products_differ_in_the_operation_alone():
     assert {text.replace("times", "plus"): p for text, p in ours.items()} == pytest.approx(control)
 
 
+def test_what_is_said_about_guessing_without_one_of_two_numbers():
+    def entropy(values) -> float:
+        shares = np.bincount(values) / len(values)
+        return -sum(p * math.log(p) for p in shares if p > 0)
+
+    ten = range(10)
+    assert np.mean([entropy([a * b % 10 for b in ten]) for a in ten]) == pytest.approx(1.63, abs=0.005)
+    assert np.mean([entropy([(a + b) % 10 for b in ten]) for a in ten]) == pytest.approx(math.log(10))
+
+
 def test_references_return_what_was_said():
     seen = Counter()
     for sentence in SENTENCES:
@@ -315,6 +325,12 @@ def test_a_language_just_short_of_endless_is_taken():
     assert Language(endless(0.9)).counts["choice"] == pytest.approx(1 / (1 - 2 * 0.9 / 1.9))
 
 
+def test_a_language_of_one_sentence():
+    language = Language(Word("hush"))
+    assert list(language.sentences(2)) == ["hush .", "hush ."]
+    assert (language.entropy, language.counts) == (0.0, {"end": 2.0, "form": 1.0})
+
+
 def test_the_fingerprint_follows_the_rules():
     marks = [
         Language(yields((w, "a"), (1, "b", *rest))).fingerprint() for w in (1, 2) for rest in ((), ("c",), (nest(),))
@@ -345,7 +361,7 @@ def test_the_words_of_a_tokenizer():
 
 @pytest.mark.parametrize(("text", "word"), [("a d", "'d'"), ("a  b", "''"), ("a b ", "''"), ("a\n", r"'a\n'")])
 def test_other_words_are_refused(text, word):
-    message = f"{word} is none of the 3 words of this tokenizer (a, b, c, ...), which are joined by single spaces"
+    message = f"{word} is none of the 3 words of this tokenizer (a, b, c, ...), which single spaces join"
     with pytest.raises(ValueError, match=re.escape(message)):
         WordTokenizer("abc").encode(text)
 
@@ -533,6 +549,13 @@ def test_minimal_pairs_are_a_function_of_their_seed():
     assert LANGUAGE.minimal_pairs(40, seed=1) != PAIRS
 
 
+def test_minimal_pairs_fit_into_the_context_of_every_preset():
+    longest = max(len(text) for pair in PAIRS for text in (pair.good, pair.bad))
+    assert longest > 90
+    assert longest + 1 <= min(preset["context"] for preset in PRESETS.values())  # what a model reads: a separator more
+    assert max(len(pair.good) for pair in LANGUAGE.minimal_pairs(5, longest=70)) <= 70
+
+
 def test_the_exact_model_is_always_right(tokenizer):
     model = ExactModel(LANGUAGE, tokenizer)
 
@@ -574,7 +597,7 @@ def test_accuracy_counts():
 
 def test_a_language_without_enough_pairs():
     with pytest.raises(
-        ValueError, match="does not give 2 twins of minimal pairs of the kinds agreement; ask for fewer"
+        ValueError, match="does not give 2 twins of pairs of the kinds agreement; ask for fewer or longer"
     ):
         Language(helper()).minimal_pairs(2)
 

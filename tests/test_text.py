@@ -76,6 +76,11 @@ def test_text_survives_a_round_trip(tokenizer, text):
     assert all(0 <= token < tokenizer.vocab_size for token in tokens)
 
 
+def test_a_packed_array_reads_as_the_text_it_was_made_of(tokenizer):
+    packed = tokenizer.pack(["né", "日本"])
+    assert tokenizer.decode(packed) == "né\0日本\0"
+
+
 def test_a_character_cut_in_two_is_shown_as_a_replacement(tokenizer):
     tokens = tokenizer.encode("日")  # unknown to the merges, so three tokens
     assert len(tokens) == 3

@@ -6,7 +6,7 @@
 # On the way you will
 #
 # - **derive** what a stack of layers without activations amounts to,
-# - **bend** eight activations under sliders, and find out which of them looks at the whole row,
+# - **bend** six activations under sliders, and find out which of them looks at the whole row,
 # - **compute** the slope of SiLU, and the gain that carries a signal through thirty ReLU layers,
 # - **count** dead units,
 # - and end with a question: if everybody bends with something else, why not with a polynomial?
@@ -19,43 +19,57 @@
 # ## 1 · Depth without activation
 #
 # A layer multiplies by a matrix and adds a bias. Put a number of them on top of each other, with nothing in between. Here is
-# such a stack, fifty layers deep, applied to the points of a circle.
+# such a stack, fifty layers deep: each turns, stretches and shifts the plane a little. What does it make of a circle?
 
 # %%
+import math
+
 import torch
 
 from minipolycom.viz import figures
 
 generator = torch.Generator().manual_seed(0)
-weights = [torch.randn(2, 2, generator=generator) * 0.4 + torch.eye(2) * 0.8 for _ in range(50)]
-biases = [0.1 * torch.randn(2, generator=generator) for _ in range(50)]
+weights, biases = [], []
+for _ in range(50):
+    turn, stretch = 2 * math.pi * torch.rand((), generator=generator), 1.15 ** torch.randn((), generator=generator)
+    rotation = torch.tensor([[turn.cos(), -turn.sin()], [turn.sin(), turn.cos()]])
+    weights.append((rotation @ torch.diag(torch.stack([stretch, 1 / stretch]))).double())
+    biases.append(0.2 * torch.randn(2, generator=generator).double())
 
-angle = torch.linspace(0, 2 * torch.pi, 9)[:-1]
-points = torch.stack([angle.cos(), angle.sin()])  # one point per column
+angle = torch.linspace(0, 2 * math.pi, 101).double()
+circle = torch.stack([angle.cos(), angle.sin()])  # one point per column
+points, seen = circle, {0: circle}
 for depth, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
     points = weight @ points + bias[:, None]
-    if depth in (1, 10, 50):
-        middle = points.mean(dim=1, keepdim=True)
-        opposite = (points[:, :4] + points[:, 4:]) / 2  # of each pair of opposite points, the middle
-        off = (opposite - middle).norm() / (points - middle).norm()
-        print(f"after {depth:2} layers, opposite points still have the same middle: off by {off:.1e} of the size")
+    seen[depth] = points
+figures.show(
+    figures.lines(
+        {f"after {depth} layers": (seen[depth][0] - seen[depth][0].mean()).tolist() for depth in (0, 1, 10, 50)},
+        angle.tolist(),
+        xlabel="place on the circle, radians",
+        ylabel="first coordinate, centred",
+        title="A circle on its way through fifty layers",
+    )
+)
 
 # %% [markdown]
-# The circle has been turned, stretched and moved fifty times, and opposite points are still opposite, up to rounding: it is
-# an ellipse. An ellipse is what *one* linear map makes of a circle. Is that a coincidence? Multiply it out.
+# **Read the figure.** Going around the circle, the first coordinate is a cosine. After fifty layers it is still a cosine: its
+# height and its beginning have changed, its shape has not. That is what *one* linear map does to a circle, it makes an ellipse
+# of it. Is that a coincidence? Multiply it out.
 
 # %% exercise="collapse_linear"
 
 # %% [markdown]
-# The notebook goes on with the course's own version. Fifty layers against the one they collapse to:
+# The notebook goes on with the course's own version. Fifty layers against the one they collapse to, and as a control against
+# the identity:
 
 # %%
 from minipolycom.learn import reference
 
 weight, bias = reference("collapse_linear")(weights, biases)
-circle = torch.stack([angle.cos(), angle.sin()])
-difference = (weight @ circle + bias[:, None] - points).abs().max() / points.abs().max()
-print(f"300 numbers against 6; largest difference {difference:.1e} of the largest coordinate")
+spread = (points - points.mean(dim=1, keepdim=True)).norm()
+for name, collapsed in (("one layer", weight @ circle + bias[:, None]), ("identity", circle + bias[:, None])):
+    print(f"{name:>9}: off by {float((collapsed - points).norm() / spread):.1e} of the ellipse's size")
 
 # %% [markdown]
 # So fifty layers had 300 parameters and could do what six do. What happens between layers is not a detail of depth. It
@@ -94,8 +108,17 @@ from minipolycom.viz import figures
 x = torch.linspace(-3, 3, 400, dtype=torch.float64)[:, None]
 wave = torch.sin(3 * x) + 0.3 * x
 units = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+
+
+class BareCubic(nn.Module):
+    """A polynomial with nothing around it; section 6 comes back to it."""
+
+    def forward(self, x):
+        return (x + x**2 + x**3) / 3
+
+
 errors = {}
-for name, make in {"identity": nn.Identity, **ACTIVATIONS}.items():
+for name, make in {"identity": nn.Identity, "bare cubic": BareCubic, **ACTIVATIONS}.items():
     errors[name] = []
     for width in units:
         tries = []
@@ -122,33 +145,53 @@ figures.show(
 falls.reveal()
 
 # %% [markdown]
-# **Read the figure.** The identity is a flat line at the top: from 1 unit to 256 nothing is gained. ReLU, squared ReLU,
-# GELU, SiLU and PolyReLU all fall, by three to ten powers of ten. (Do not rank them by this figure. The best scale of the random
-# weights differs from one to the next, and we gave all of them the same.)
+# **Read the figure.** From 8 units on the identity is the worst, and a flat line: from 1 unit to 256 nothing is gained. ReLU,
+# squared ReLU, GELU, SiLU and PolyReLU all fall, by three to eleven powers of ten. (Do not rank them by this figure. The best
+# scale of the random weights differs from one to the next, and we gave all of them the same.)
 #
-# And **PolyNorm stops**, early and high up, as if 256 units were no better than a handful. It bends; why does it not help? Ask
-# how many *different* functions the 256 hidden units make. If some are sums of others, they are worth nothing to the
-# output layer. The number that are not is the rank of the matrix of hidden values.
+# Two more lines stop, early and high up: the **bare cubic** and **PolyNorm**. Both bend; why do 256 of their units help no
+# more than a handful? Ask how many *different* functions the hidden units make. If some are sums of others, they are worth
+# nothing to the output layer. The number that are not is the rank of the matrix of hidden values.
 
 # %% claim="equivalent-expressivity"
-generator = torch.Generator().manual_seed(0)
-weight = 3 * torch.randn(1, 256, generator=generator, dtype=torch.float64)
-bias = 6 * torch.rand(256, generator=generator, dtype=torch.float64) - 3
-for name, make in {"identity": nn.Identity, **ACTIVATIONS}.items():
-    hidden = make().double()(weight * (x - bias)).detach()
-    singular = torch.linalg.svdvals(hidden)
-    print(f"{name:>12}: 256 units make {int((singular > 1e-10 * singular[0]).sum()):3} different functions")
+ranks = {}
+for name, make in {"identity": nn.Identity, "bare cubic": BareCubic, **ACTIVATIONS}.items():
+    ranks[name] = []
+    for width in units:
+        generator = torch.Generator().manual_seed(0)
+        weight = 3 * torch.randn(1, width, generator=generator, dtype=torch.float64)
+        bias = 6 * torch.rand(width, generator=generator, dtype=torch.float64) - 3
+        hidden = make().double()(weight * (x - bias)).detach()
+        singular = torch.linalg.svdvals(hidden)
+        ranks[name].append(int((singular > 1e-10 * singular[0]).sum()))
+assert ranks["polynorm"][4:] == [9, 9, 9, 9, 9], ranks["polynorm"]
+figures.show(
+    figures.lines(
+        ranks,
+        units,
+        xlabel="hidden units",
+        ylabel="different functions (numerical rank)",
+        title="How many different functions the units make of one input",
+        log="xy",
+        markers=True,
+    )
+)
 
 # %% [markdown]
-# **Nine**, exactly, and it can be counted beforehand. A unit of PolyNorm adds up $u^3$, $u^2$ and $u$, each divided by a
-# size that is the *same for all units of the row*, and $u = w (x - b)$ is linear in $x$. So the first parts are cubic
-# polynomials of $x$ over one common size, of which there are 4 different ones; the second parts 3, the third 2. Together 9,
-# whatever the width. Without the three divisions they would be just the 4 cubic polynomials. ReLU and its
-# relatives put a bend where the unit's own input is zero, a new place for each unit. PolyNorm's bend is shared.
+# **Read the figure.** The identity makes 2, the bare cubic 4, PolyNorm **9**, at any width. These three can be counted
+# beforehand. With $u = w (x - b)$ linear in $x$, every cubic of $u$ is a cubic polynomial of $x$, and of those there are
+# only 4 different ones. A unit of PolyNorm adds up $u^3$, $u^2$ and $u$, each divided by a size that is the *same for all units
+# of the row*: 4 + 3 + 2 = 9. ReLU and its relatives put a bend where the unit's own input is zero, a new place for each unit.
+# The polynomials have no such place, and PolyNorm's bend is shared by the row. (The other lines go on growing. GELU's and
+# SiLU's level off near 60 because they are so smooth that sixteen digits cannot tell more of them apart; that is a limit of the
+# arithmetic, not of the functions.)
 #
-# In a transformer the input of this layer is not one number but hundreds, and the count of cubic polynomials of hundreds of
-# variables is in the millions; no width exhausts it. But keep it in mind when you read that PolyNorm and PolyReLU are
-# equally expressive: with one input and one layer they are not.
+# For the bare cubic this is a theorem. A network of fixed depth can come as near as one likes to any continuous function, if it
+# is wide enough, **if and only if its activation is not a polynomial** (Leshno, Lin, Pinkus and Schocken, 1993).
+#
+# In a transformer the input of this layer is not one number but 128 in our smallest model, and there are 366,145 different
+# cubic polynomials of 128 variables; no width exhausts them. But keep it in mind when you read that PolyNorm and PolyReLU
+# are equally expressive: with one input and one layer they are not.
 #
 # ### What you have now
 #
@@ -185,12 +228,12 @@ from minipolycom.viz.widgets import activation_explorer
 activation_explorer("polynorm")
 
 # %% [markdown]
-# **What to look for.** First set *scale of the row* from 1 to 4. PolyReLU's curve shoots up, as a cubic does. PolyNorm's
-# does not move at all: dividing each power by its own size takes the scale out again. Then let *one other entry* grow
+# **What to look for.** First set *scale of the row* from 1 to 4. In the panel on the right PolyReLU's curve shoots up, as a cubic does.
+# PolyNorm's does not move at all: dividing each power by its own size takes the scale out again. Then let *one other entry* grow
 # and look at the panel on the right. PolyReLU acts on each entry alone and cannot notice. PolyNorm's curve flattens,
 # everywhere: one loud entry turns the volume down for the whole row.
 #
-# That is a price and a protection. Notebook 02 is about it.
+# That is a price and a protection.
 
 # %% [markdown]
 # ### A slope by hand
@@ -224,7 +267,7 @@ for row in zip(x.tolist(), by_hand.tolist(), by_machine.tolist(), by_difference.
 # after thirty layers the factor stands to the power of thirty: $0.8^{30} = 0.001$, $1.2^{30} = 237$. For a signal to
 # arrive, the factor has to be 1, and the activation has its part in it.
 #
-# Take layers as wide as they are deep in weights, $W_{ij} \sim N(0, g^2 / n)$ for $n$ inputs, with a gain $g$. If the input
+# Take layers of $n$ units whose weights are drawn from $N(0, g^2 / n)$, with a gain $g$. If the input
 # has mean square $q$, then $Wx$ has mean square $g^2 q$. ReLU then throws away the negative half. So which $g$ keeps the
 # mean square the same from layer to layer?
 
@@ -245,15 +288,17 @@ from minipolycom.viz import figures
 DEPTH, WIDTH = 30, 512
 
 
-def through(activation, gain, seed=0):
-    """Mean square of the signal after each layer, from an input of mean square 1."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(64, WIDTH, generator=generator)
-    sizes = [float(x.square().mean())]
-    for _ in range(DEPTH):
-        x = activation(x @ torch.randn(WIDTH, WIDTH, generator=generator) * gain / math.sqrt(WIDTH))
-        sizes.append(float(x.square().mean()))
-    return sizes
+def through(activation, gain, seeds=5):
+    """Mean square of the signal after each layer, from an input of mean square 1; median over the seeds."""
+    sizes = torch.zeros(seeds, DEPTH + 1)
+    for seed in range(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(64, WIDTH, generator=generator)
+        sizes[seed, 0] = x.square().mean()
+        for layer in range(1, DEPTH + 1):
+            x = activation(x @ torch.randn(WIDTH, WIDTH, generator=generator) * gain / math.sqrt(WIDTH))
+            sizes[seed, layer] = x.square().mean()
+    return sizes.median(dim=0).values.tolist()
 
 
 sizes = {
@@ -275,8 +320,9 @@ figures.show(
 
 # %% [markdown]
 # **Read the figure.** With gain 1 the signal halves in each layer, and $2^{-30}$ is a billionth. With gain 2 it doubles. Between
-# them $\sqrt 2$ holds the line: it makes up for the half that ReLU throws away (He et al., 2015). The identity needs no
-# such help.
+# them $\sqrt 2$ makes up for the half that ReLU throws away and holds the line (He et al., 2015): not exactly, for each layer's
+# random weights miss by a little, and the misses add up to a random walk; in wider layers it is a shorter one. The identity needs
+# no such help.
 #
 # The same factor rules the way back. A gradient is multiplied by the slope of the activation in each layer, so a slope that
 # is small nearly everywhere is fatal. The old activations were like that: the sigmoid's slope is at most $\tfrac14$.
@@ -300,6 +346,7 @@ from minipolycom.activations import PolyNorm
 
 reach = {
     "sigmoid, gain 1": back(nn.Sigmoid(), 1.0),
+    "sigmoid, gain 10": back(nn.Sigmoid(), 10.0),
     "tanh, gain 1": back(nn.Tanh(), 1.0),
     "relu, gain √2": back(nn.ReLU(), math.sqrt(2)),
     "identity, gain 1": back(nn.Identity(), 1.0),
@@ -318,34 +365,36 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure** from right to left, as the gradient travels. The sigmoid loses it within a few layers: with slopes of at
-# most a quarter, thirty of them leave less than one part in $10^{18}$, and usually far less. This is why deep networks
-# did not train for twenty years. Tanh loses it slowly. ReLU with the right gain keeps it.
+# **Read the figure** from right to left, as the gradient travels. The sigmoid of gain 1 loses it within a few layers: with
+# slopes of at most a quarter, thirty of them leave less than one part in $10^{18}$. That was one of the reasons why deep
+# networks did not train (Hochreiter, 1991; Glorot and Bengio, 2010). A gain near 10 brings it back, at a price: most
+# of the units are then saturated, and the few that are not carry it all. Tanh loses it slowly. ReLU with the right gain
+# keeps it.
 #
-# The two lines of PolyNorm lie on each other: it takes the size of the weights out of what passes, forwards and backwards, so
-# **the gain does not matter**. But the line is not flat. A stack of bare PolyNorm layers is not what anybody builds, for
-# this reason among others; transformers put a norm and a residual connection around each feed-forward, and these carry the
-# signal past it. Notebook 04 looks at what arrives there.
+# PolyNorm's two lines are one line: it takes the size of the weights out of what passes, forwards and backwards, so **the gain
+# does not matter**. But the line is not flat. The gradient *grows* on its way back, some 25-fold over thirty layers. Nobody
+# builds a stack of bare PolyNorm layers, for this reason among others; transformers put a norm and a residual connection
+# around each feed-forward, and these carry the signal past it.
 
 # %% [markdown]
 # ### What you have now
 #
 # - The factor per layer, to the power of the depth, decides what arrives. It has to be near 1 in both directions.
-# - ReLU's factor can be made 1 by one number, $\sqrt 2$. The sigmoid's slopes cannot be mended by any gain.
+# - ReLU's factor can be made 1 by one number, $\sqrt 2$. The sigmoid's can too, but only by saturating nearly all of it.
 # - PolyNorm does not see the gain at all.
 
 # %% [markdown]
 # ## 4 · Dead units
 #
-# ReLU has a slope of exactly zero on the left. A unit whose input is negative for every sample gets no gradient and can
-# never come back. How many are there?
+# ReLU has a slope of exactly zero on the left. A unit whose input is negative for every sample gets no gradient of its own.
+# Only if the layers before it happen to move its inputs can it come back. How many are there?
 
 # %% exercise="dead_fraction"
 
 # %% [markdown]
 # A unit dies when something pushes its input down: a large step of the optimizer, or a bias that has wandered off. Here the
-# push is a bias, the same for all units. Next to the fraction of dead units stands what they do to learning: how
-# much of the gradient still gets through. GELU, which is never exactly flat, is the control.
+# push is a bias, the same for all units. How much of the gradient still gets through? The measure is the mean of the squared
+# slope over units and samples. GELU, which is never exactly flat, is the control.
 
 # %%
 import torch
@@ -357,33 +406,31 @@ from minipolycom.viz import figures
 push = torch.linspace(0, -6, 25)
 inputs = torch.randn(256, 128, generator=torch.Generator().manual_seed(0))
 first = torch.randn(128, 512, generator=torch.Generator().manual_seed(1)) / 128**0.5
-dead, passes = [], {"relu": [], "gelu": []}
+shown = {"dead units, fraction": [], "relu": [], "gelu": []}
 for bias in push:
     z = inputs @ first + bias
-    dead.append(float(reference("dead_fraction")(z)))
+    shown["dead units, fraction"].append(float(reference("dead_fraction")(z)))
     for name, activation in (("relu", nn.ReLU()), ("gelu", nn.GELU())):
         leaf = z.clone().requires_grad_()
         (slope,) = torch.autograd.grad(activation(leaf).sum(), leaf)
-        passes[name].append(float((slope != 0).any(dim=0).float().mean()))
+        shown[name].append(float(slope.square().mean()))
 figures.show(
     figures.lines(
-        {
-            "dead units": dead,
-            "relu: units with any gradient": passes["relu"],
-            "gelu: units with any gradient": passes["gelu"],
-        },
+        {name: [value or math.nan for value in values] for name, values in shown.items()},
         push.tolist(),
         xlabel="bias",
-        ylabel="fraction of 512 units",
+        ylabel="mean squared slope; fraction of units",
         title="Pushed to the left, ReLU units die",
+        log="y",
     )
 )
 
 # %% [markdown]
 # **Read the figure** from right to left. As long as the bias is smaller than the spread of the inputs, every unit speaks on
-# some of the 256 samples. From about $-2$ on units die in numbers, and each that dies takes its gradient with it: the two
-# ReLU lines are mirror images. GELU's units keep a gradient throughout. It becomes tiny, but a tiny gradient can be made up
-# for by time or by Adam, and a zero cannot.
+# some of the 256 samples and none is dead. From about $-2$ on units die in numbers. The mean squared slope of ReLU falls
+# with them and at the end of the line is exactly zero, which a logarithmic axis cannot show. GELU's falls as well, and
+# fast: on the left there is little slope in it either. But it does not end. A tiny gradient can be made up for by time, or
+# by an optimizer that divides by its size, as Adam does; a zero cannot.
 
 # %% [markdown]
 # ## 5 · What each of them bought
@@ -399,8 +446,8 @@ figures.show(
 # Read the last column again: two of the three bring in a **product**. A network of rectifiers can only imitate
 # multiplication; these do it in one step.
 #
-# What was it worth at scale? The next cell draws the last points of the training curves that the PolyCom paper published
-# for a model of 1.3 billion parameters, as differences to SwiGLU. They are the paper's numbers, read off its figures, not
+# What was it worth at scale? The next cell draws the training losses after 250 billion tokens, from the curves that the
+# PolyCom paper published for a model of 1.3 billion parameters, as differences to SwiGLU. They are the paper's numbers, read off its figures, not
 # ours: one run per activation, one learning rate for all, so there is no telling how much of it is chance.
 
 # %%
@@ -417,15 +464,16 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure.** From the worst to the best it is 0.044 nats, two percent of the loss. Compare with section 1, where the
-# step from no bend to any was many powers of ten. Between activations we are looking for small effects, and small
-# effects need seeds, equal parameters, and a learning rate chosen for each. That is notebooks 05 and 08.
+# **Read the figure.** From the worst to the best it is 0.044 nats, two percent of the loss. Between activations we are
+# looking for small effects, and small effects need seeds, equal parameters, and a learning rate chosen for each. One run each is none of these.
 
 # %% [markdown]
 # ## 6 · Why not a polynomial?
 #
-# If products are what helps, why go half way? A polynomial has nothing but products. And it is the best known of all
-# approximators: by Weierstrass' theorem it comes as near to any continuous function on an interval as one likes.
+# If products are what helps, why go half way? A polynomial has nothing but products. By Weierstrass' theorem polynomials come as
+# near to any continuous function on an interval as one likes, if their *degree* may grow; section 1 showed that width alone
+# buys nothing at a fixed degree. In a network the degree grows with depth: three layers of cubics have degree 27. So take
+# depth.
 #
 # Try it. As an activation take $\tfrac13 (x + x^2 + x^3)$, PolyNorm without the norm, and send a signal of mean square 1
 # through ten layers.
@@ -485,7 +533,7 @@ explodes.compare(next(layer for layer, value in enumerate(sizes["bare cubic"]) i
 # So here is the question that this notebook leaves you with. A polynomial has the products. It has the theorem. It
 # explodes. Dividing each power by its size over the row stops that; a rectifier in front does not. And yet the paper
 # reports that *both* train well inside a transformer. **What is it in a transformer that keeps PolyReLU from exploding, and
-# what does the division cost PolyNorm?** Notebook 02 takes both apart.
+# what does the division cost PolyNorm?** Keep your guess: the course goes on from here.
 
 # %% [markdown]
 # ## Before you go
@@ -507,8 +555,8 @@ explodes.compare(next(layer for layer, value in enumerate(sizes["bare cubic"]) i
 # <details>
 # <summary>Softmax attention has no activation in the sense of this notebook. Is a transformer without feed-forwards linear?</summary>
 #
-# No. The weights of the mixture depend on the input, through a softmax of products. But each token's *content* passes only
-# through linear maps; what bends it is the feed-forward.
+# No. The weights of the mixture depend on the input, through a softmax of products, and the norms divide by a size that does.
+# But apart from that each token's *content* passes only through linear maps; what bends it is the feed-forward.
 #
 # </details>
 #
@@ -523,7 +571,8 @@ explodes.compare(next(layer for layer, value in enumerate(sizes["bare cubic"]) i
 # **Paper map.** Row *PolyReLU and PolyNorm have equivalent expressivity*: contradicted, as far as one layer on one input
 # goes (section 1). The published losses were drawn here, not tested.
 #
-# **Read on.** K. He et al., *Delving deep into rectifiers*, 2015 (the gain); N. Shazeer, *GLU variants improve
+# **Read on.** M. Leshno et al., *Multilayer feedforward networks with a nonpolynomial activation function can approximate any
+# function*, 1993; K. He et al., *Delving deep into rectifiers*, 2015 (the gain); N. Shazeer, *GLU variants improve
 # transformer*, 2020; D. So et al., *Primer*, 2021 (squared ReLU).
 
 # %%

@@ -97,7 +97,7 @@ def start(notebook: str = "") -> None:
     In Colab the requirements that it lacks are installed first.
     """
     if in_colab() and (added := install_missing()):
-        print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; replaced nothing.")
+        print(f"Installed minipolycom from {_origin()}, added {', '.join(added)}; left {', '.join(PROTECTED[:6])} as they were.")
 
     from minipolycom.hardware import tune_cpu
 

@@ -13,7 +13,9 @@ rest is fixed by what came before, and its kind says how:
     sum         "seven plus eight mod ten is five": its control, alike in all but the operation
     end         the full stop, and the separator after it
 
-Sentences are independent of each other.
+Sentences are independent of each other. A product is the easier guess: whoever has missed one of two numbers guesses
+their sum mod ten at 2.30 nats (ln 10), their product at 1.63 (five times anything is five or zero). So compare
+activations on each of the two kinds, not the one kind with the other.
 """
 
 from collections.abc import Callable, Iterator

@@ -160,6 +160,7 @@ class Language:
     # -- what follows from the rules --------------------------------------------------------------------------------
 
     def _solve(self) -> tuple[float, dict[str, float]]:
+        """Entropy and counts of a sentence, from the linear system above."""
         row = {symbol: i for i, symbol in enumerate(self.symbols)}
         column = {kind: i for i, kind in enumerate(sorted({item.kind for item in self.items}))}
         leaves = np.zeros((len(row), len(row)))
@@ -184,12 +185,13 @@ class Language:
                 "the sentences of these rules have no finite expected length; give less weight to the alternatives "
                 "that lead back to their own rule"
             )
-        total = sum(solution[row[item]] for item in self._sentence if isinstance(item, Symbol))
-        counts = {kind: float(total[1 + i]) for kind, i in column.items()}
+        total = np.zeros(1 + len(column))
         for item in self._sentence:
-            if isinstance(item, Word):
-                counts[item.kind] += 1
-        return float(total[0]), counts
+            if isinstance(item, Symbol):
+                total += solution[row[item]]
+            else:
+                total[1 + column[item.kind]] += 1
+        return float(total[0]), {kind: float(total[1 + i]) for kind, i in column.items()}
 
     @cached_property
     def items(self) -> list[Item]:
@@ -260,11 +262,12 @@ class Language:
         nats = [sum(position.nats for position in self.read(sentence)) for sentence in self.sentences(n, seed)]
         return float(np.mean(nats)), float(np.std(nats, ddof=1) / math.sqrt(n))
 
-    def minimal_pairs(self, twins: int = 50, seed: int | str = 0) -> list[MinimalPair]:
+    def minimal_pairs(self, twins: int = 50, seed: int | str = 0, longest: int = 120) -> list[MinimalPair]:
         """For each kind of word that has likely mistakes, `twins` times two pairs.
 
         A pair in which b stands where a belongs comes with one in which a stands where b belongs. Who goes by the
         words alone is therefore right about exactly one of the two: chance is 50 %, whatever the words' frequencies.
+        Sentences have at most `longest` characters, which unless given fit into the context of each preset in bytes.
 
         Raises ValueError where the language does not give as many.
         """
@@ -279,6 +282,8 @@ class Language:
                     mistake = source.choice(item.mistakes)
                     wrong = [*words[:i], mistake, *words[i + 1 :]]
                     pair = MinimalPair(self._between.join(words), self._between.join(wrong), item.kind)
+                    if max(len(pair.good), len(pair.bad)) > longest:
+                        continue
                     if waiting[item.kind, mistake, word]:
                         pairs += [waiting[item.kind, mistake, word].pop(), pair]
                         missing[item.kind] -= 1
@@ -287,7 +292,9 @@ class Language:
             if not any(missing.values()):
                 return sorted(pairs, key=lambda pair: pair.kind)
         few = ", ".join(kind for kind, n in missing.items() if n)
-        raise ValueError(f"the language does not give {twins} twins of minimal pairs of the kinds {few}; ask for fewer")
+        raise ValueError(
+            f"the language does not give {twins} twins of pairs of the kinds {few}; ask for fewer or longer ones"
+        )
 
     def begin(self) -> list[Item]:
         """The stack at the beginning of a sentence, its top last."""

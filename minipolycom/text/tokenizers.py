@@ -53,7 +53,8 @@ class ByteTokenizer:
         return list(text.encode())
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return bytes(tokens).decode(errors="replace")
+        # by way of a list: of an array, bytes() would take the memory as it lies, two bytes for each token
+        return bytes(np.asarray(tokens, dtype=np.int64).tolist()).decode(errors="replace")
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
         content = "".join(text + SEPARATOR for text in texts).encode()
@@ -94,7 +95,7 @@ class BPETokenizer:
         return self._bpe.encode(text).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self._bpe.decode(tokens, skip_special_tokens=False)
+        return self._bpe.decode(np.asarray(tokens, dtype=np.int64).tolist(), skip_special_tokens=False)
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
         dtype = np.uint16 if self.vocab_size <= 2**16 else np.uint32
@@ -127,9 +128,10 @@ class WordTokenizer:
         try:
             return [self._token_of[word] for word in split_words(text)]
         except KeyError as error:
+            some = ", ".join([word for word in self._words if word.isalpha()][:5])
             raise ValueError(
-                f"{error.args[0]!r} is none of the {self.vocab_size - 1} words of this tokenizer "
-                f"({', '.join(self._words[1:6])}, ...), which are joined by single spaces"
+                f"{error.args[0]!r} is none of the {self.vocab_size - 1} words of this tokenizer ({some}, ...), "
+                "which single spaces join"
             ) from None
 
     def decode(self, tokens: Sequence[int]) -> str:

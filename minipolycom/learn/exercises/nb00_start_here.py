@@ -100,7 +100,7 @@ EXERCISES = (
         statement=r"""
             A model that has learnt nothing but how often each byte occurs loses, per byte, the **entropy** of that
             distribution. It is the first line on every loss plot of this course: whatever does not get under it has
-            not learnt anything about *order*.
+            not learnt to use what came before.
 
             Given how often each byte occurs, compute the entropy in **nats**:
 
