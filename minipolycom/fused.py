@@ -331,21 +331,22 @@ def _eager_forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: floa
     order = w.shape[-1]
     y = torch.empty_like(x)
     stats = w.new_empty(len(x), {"relu": 0, "norm": order, "safe": order + 1}[kind])
-    a, b, scratch = w.flip(-1).expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    a, scratch = w.flip(-1), _scratch(x, w, order)
     for rows in _blocks(x):
         u, scale = _unfold(x[rows], kind)
-        powers, a_block = _powers(u, scratch[1:]), a[rows]
+        powers, a_block, b_block = _powers(u, scratch[1:]), _of_block(a, rows), _of_block(b, rows)
         if kind != "relu":
             length = torch.stack([torch.linalg.vector_norm(power, dim=-1) for power in powers], dim=1)
             floor = w.new_tensor(eps) if scale is None else torch.cat(_eps_of(eps, scale, order), dim=1)
             r = torch.addcmul(floor, length, length, value=1 / x.shape[-1]).rsqrt_()
             stats[rows] = r if scale is None else torch.cat([r, scale], dim=1)
             a_block = a_block * r
-        y_block = _polynomial(powers, a_block, out=scratch[0][: len(u)])
-        if up is None:
-            torch.add(y_block, b[rows], out=y[rows])
-        else:
-            torch.mul(y_block.add_(b[rows]), up[rows], out=y[rows])
+        direct = y.dtype == u.dtype  # then the result is formed where it belongs, and not copied there
+        y_block = _polynomial(powers, a_block, b_block, out=y[rows] if direct else scratch[0][: len(u)])
+        if up is not None:
+            y_block.mul_(up[rows])
+        if not direct:
+            y[rows] = y_block
     return y, stats
 
 
@@ -355,15 +356,15 @@ def _eager_backward(
     order, width = w.shape[-1], x.shape[-1]
     dx, sums = torch.empty_like(x), w.new_empty(len(x), order + 1)
     y, d_up = torch.empty_like(x) if recompute else None, None if up is None else torch.empty_like(x)
-    a, b, scratch = w.flip(-1).expand(len(x), -1), b.expand(len(x), -1), _scratch(x, w, order)
+    a, scratch = w.flip(-1), _scratch(x, w, order)
     exponents = torch.arange(1, order + 1, device=x.device)
     for rows in _blocks(x):
         u, _ = _unfold(x[rows], kind)
         powers, spare, g_block = _powers(u, scratch[1:]), scratch[0][: len(u)], g[rows].to(u.dtype)
         r = stats[rows, :order]
-        a_block = a[rows] if kind == "relu" else a[rows] * r
+        a_block = _of_block(a, rows) if kind == "relu" else _of_block(a, rows) * r
         if recompute or up is not None:
-            y_block = _polynomial(powers, a_block, out=spare).add_(b[rows])
+            y_block = _polynomial(powers, a_block, _of_block(b, rows), out=spare)
             if up is not None:
                 torch.mul(g_block, y_block, out=d_up[rows])
                 y_block, g_block = y_block.mul_(up[rows]), g_block * up[rows]
@@ -377,22 +378,30 @@ def _eager_backward(
             c = (slopes * (r * t / width)).neg_().split(1, dim=1)
         torch.cat([t.flip(-1), g_block.sum(dim=-1, keepdim=True)], dim=1, out=sums[rows])
         slopes = slopes.split(1, dim=1)
-        d = torch.mul(g_block, slopes[-1], out=spare)
+        direct = dx.dtype == u.dtype
+        d = torch.mul(g_block, slopes[-1], out=dx[rows] if direct else spare)
         for i in reversed(range(order)):
             if i < order - 1:
                 d.mul_(u).addcmul_(g_block, slopes[i])
             if c is not None:
                 d.addcmul_(powers[i], c[i])
-        if kind == "norm":
+        if kind == "relu":
+            d.mul_(u.sign())  # 0 or 1; twice as fast as a comparison, whose booleans would have to be converted
+        if kind == "safe":
+            d.mul_(stats[rows, order:])
+        if not direct:
             dx[rows] = d
-        else:
-            torch.mul(d, u > 0 if kind == "relu" else stats[rows, order:], out=dx[rows])
     return dx, d_up, sums, y
 
 
 def _blocks(x: Tensor) -> list[slice]:
     step = max(1, BLOCK // max(1, x.shape[-1]))
     return [slice(start, start + step) for start in range(0, len(x), step)]
+
+
+def _of_block(coefficients: Tensor, rows: slice) -> Tensor:
+    """Those of the block's rows, or the only ones: a single number broadcasts faster than a column of equal ones."""
+    return coefficients if len(coefficients) == 1 else coefficients[rows]
 
 
 def _scratch(x: Tensor, w: Tensor, count: int) -> list[Tensor]:
@@ -407,12 +416,12 @@ def _powers(u: Tensor, buffers: list[Tensor]) -> list[Tensor]:
     return powers
 
 
-def _polynomial(powers: list[Tensor], a: Tensor, out: Tensor) -> Tensor:
+def _polynomial(powers: list[Tensor], a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     first, *others = a.split(1, dim=1)
     torch.mul(powers[0], first, out=out)
     for power, coefficient in zip(powers[1:], others, strict=True):
         out.addcmul_(power, coefficient)
-    return out
+    return out.add_(b)
 
 
 # Triton: the kernels are in a module of their own, imported where there is a GPU -------------------------------------
