@@ -527,8 +527,8 @@ EXERCISES = (
         notebook="01_why_nonlinearity",
         statement="""
             A unit behind a ReLU is **dead** if it is silent on *every* sample: then its output is always 0, its
-            own gradient too, and its weights stay as they are. Given the pre-activations `z` (what goes *into* the ReLU) of N
-            samples and F units, which fraction of the units is dead?
+            own gradient too, and its weights stay as they are. Given the pre-activations `z` (what goes *into* the
+            ReLU) of N samples and F units, which fraction of the units is dead?
 
             A unit that is silent on some samples is at work, not dead. At exactly 0 ReLU gives 0.
             """,
