@@ -513,6 +513,10 @@ def test_a_guess_says_whether_it_was_made():
     assert "Your prediction: 2.13 nats per byte." in guess.result.value
     assert guess.slider.description == "I guess (nats per byte)"
     assert guess.slider.style.description_width == "initial"  # as wide as its words
+    assert (guess.slider.step, guess.slider.readout_format) == (0.1, ".3g")
+    said = guess.compare(2.5).data
+    guess.slider.value = 2.1  # what the page makes of 2.13 can arrive after the comparison
+    assert guess.result.value == said
 
 
 def test_a_guess_over_decades_is_made_on_a_logarithmic_slider():

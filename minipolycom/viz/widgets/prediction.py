@@ -154,11 +154,13 @@ class Guess(widgets.VBox):
             )  # fmt: skip
         if self.whole:
             return widgets.IntSlider(value=(low + high) // 2, min=low, max=high, **look)
-        return widgets.FloatSlider(
-            value=(low + high) / 2, min=low, max=high, step=(high - low) / 200, readout_format=".3g", **look
-        )
+        step = 10 ** round(math.log10((high - low) / 100))  # a power of ten: between 32 and 316 steps
+        middle = low + step * round((high - low) / 2 / step)
+        return widgets.FloatSlider(value=middle, min=low, max=high, step=step, readout_format=".3g", **look)
 
-    def _touch(self, _change) -> None:
+    def _touch(self, _change=None) -> None:
+        if self.slider.disabled:  # compared; the page may still send its own rounding of the last value
+            return
         self.touched = True
         self.result.value = sentence(f"Your prediction: {self._told(self.value)}.", news=False)
 
@@ -174,7 +176,7 @@ class Guess(widgets.VBox):
     @value.setter
     def value(self, guess: Real) -> None:
         self.slider.value = guess
-        self._touch(None)
+        self._touch()
 
     def compare(self, measured: Real) -> HTML:
         """Say how far the guess was from what was measured, as a difference and as a factor."""
