@@ -8,6 +8,11 @@ import os
 import platform
 import sys
 
+from minipolycom.checking import check_known
+
+ACCELERATORS = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 _LARGEST_INT = 2**31 - 1
 
@@ -41,8 +46,7 @@ def pick_accelerator(wish: str = "auto") -> str:
     """The wish, "cuda" or "cpu", or the best there is. Raises ValueError for a GPU that is not there."""
     import torch
 
-    if wish not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown accelerator {wish!r}; known: auto, cpu, cuda")
+    check_known("accelerator", wish, ACCELERATORS)
     if wish == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device on this machine: use accelerator='cpu', or 'auto'")
     if wish == "auto":
@@ -56,9 +60,7 @@ def pick_precision(wish: str = "auto", accelerator: str = "cpu") -> str:
     bf16 needs a GPU of compute capability 8.0: older ones report it and emulate it slowly. On those, fp16 with loss
     scaling; on a CPU, fp32. Raises ValueError for an unknown precision and for fp16 on a CPU.
     """
-    known = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
-    if wish not in known:
-        raise ValueError(f"unknown precision {wish!r}; known: {', '.join(known)}")
+    check_known("precision", wish, PRECISIONS)
     if wish == "16-mixed" and accelerator == "cpu":
         raise ValueError("fp16 training needs a GPU: use precision='32-true' on a CPU")
     if wish != "auto":

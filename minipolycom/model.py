@@ -7,7 +7,8 @@ rounding of a gated width to a multiple of 8 and four coefficients per layer.
 The laws of the initial weights, chosen so that the activation's input has the same scale at any width:
 
     every matrix                          N(0, 2 / (5 D)), as in the dense runs of PolyCom's code
-    the two that write to the residual    the same, divided by sqrt(2 L)  (as in GPT-2: the variance stays through L)
+    the two that write to the residual    the same, divided by sqrt(2 L), as in GPT-2, so that the variance of the
+                                          residual stream does not grow with L
     embedding                             N(0, 1 / D), so that its rows have length one
     norms                                 1
 
@@ -16,7 +17,8 @@ With unit-RMS input to the feed-forward, pre-activations then have a standard de
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED
+from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
 
 WIDTH_MULTIPLE = 8
 """A gated feed-forward's width 8 D / 3 is rounded to the nearest multiple of this."""
@@ -61,6 +64,7 @@ class GPTConfig:
     """Base of the rotary frequencies."""
 
     def __post_init__(self):
+        check_kinds(self)
         for field in ("vocab_size", "context", "n_layers", "n_heads", "d_model"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} counts something: it is at least 1; got {getattr(self, field)}")
@@ -73,16 +77,16 @@ class GPTConfig:
                 f"rotary positions turn pairs of entries, so d_model / n_heads must be even; "
                 f"got {self.d_model} / {self.n_heads} = {self.d_model // self.n_heads}"
             )
-        if self.activation not in ACTIVATION_NAMES:
-            raise ValueError(f"unknown activation {self.activation!r}; known: {', '.join(ACTIVATION_NAMES)}")
+        check_known("activation", self.activation, ACTIVATION_NAMES)
         if self.rope_base <= 1:
             raise ValueError(f"rope_base is greater than 1; got {self.rope_base}")
 
     @classmethod
     def preset(cls, name: str, **overrides) -> "GPTConfig":
         """The configuration of that name in PRESETS, with some fields replaced. Raises ValueError for unknown names."""
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        check_known("preset", name, PRESETS)
+        for key in overrides:
+            check_known("field", key, [field.name for field in fields(cls)])
         return cls(**{**PRESETS[name], **overrides})
 
     @property
@@ -91,6 +95,15 @@ class GPTConfig:
         if self.activation not in GATED:
             return 4 * self.d_model
         return max(WIDTH_MULTIPLE, WIDTH_MULTIPLE * round(8 * self.d_model / 3 / WIDTH_MULTIPLE))
+
+    @property
+    def n_parameters(self) -> int:
+        """Learnable numbers of the model of this shape, a tied head counted once; known without making it."""
+        gated = self.activation in GATED
+        coefficients = ACTIVATIONS[GATED.get(self.activation, self.activation)]().parameters()
+        matrices = 4 * self.d_model**2 + (3 if gated else 2) * self.d_model * self.d_ff
+        block = matrices + 2 * self.d_model + sum(coefficient.numel() for coefficient in coefficients)
+        return (1 if self.tied else 2) * self.vocab_size * self.d_model + self.n_layers * block + self.d_model
 
 
 class Rotary(nn.Module):
@@ -192,12 +205,25 @@ class GPT(nn.Module):
                 nn.init.normal_(module.weight, std=std * scale, generator=generator)
 
     def forward(self, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """Logits of the next token at each position. Raises ValueError for a sequence longer than the context."""
+        """Logits of the next token at each position.
+
+        Raises ValueError for what is not a batch of sequences of whole numbers, for a sequence longer than the context
+        and, on a CPU, for a token outside the vocabulary; a GPU finds that one too, with an error of its own.
+        """
+        if tokens_BT.ndim != 2 or tokens_BT.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"tokens are int64 or int32 of the shape (batch, time); got {tokens_BT.dtype} of the shape "
+                f"{tuple(tokens_BT.shape)}"
+            )
         if tokens_BT.shape[1] > self.config.context:
             raise ValueError(
                 f"a sequence of {tokens_BT.shape[1]} tokens is longer than the model's context of {self.config.context}"
             )
-        x_BTD = self.embedding(tokens_BT)
+        try:
+            x_BTD = self.embedding(tokens_BT)
+        except IndexError:  # asking beforehand would make a GPU wait at each step
+            outside = tokens_BT[(tokens_BT < 0) | (tokens_BT >= self.config.vocab_size)]
+            self._refuse_token(int(outside[0]))
         for block in self.blocks:
             x_BTD = block(x_BTD)
         return self.head(self.norm(x_BTD))
@@ -207,7 +233,9 @@ class GPT(nn.Module):
         """Number of learnable numbers, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    @torch.no_grad()
+    def _refuse_token(self, token: int) -> NoReturn:
+        raise ValueError(f"token {token} is outside the vocabulary of {self.config.vocab_size}")
+
     def stream(
         self, tokens: list[int], n_new: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0
     ) -> Iterator[int]:
@@ -216,16 +244,23 @@ class GPT(nn.Module):
         temperature 0 takes the likeliest token; top_k > 0 draws among the top_k likeliest only. The window slides
         once the text is longer than the context.
 
-        Raises ValueError for an empty prompt, a token outside the vocabulary, a negative temperature, top_k or n_new.
+        Raises ValueError at once for an empty prompt, a token outside the vocabulary, a negative temperature, top_k or
+        n_new, and for a seed that torch does not take.
         """
         if not tokens:
             raise ValueError("generation continues a text: give at least one token")
         outside = [token for token in tokens if not 0 <= token < self.config.vocab_size]
         if outside:
-            raise ValueError(f"token {outside[0]} is outside the vocabulary of {self.config.vocab_size}")
-        for name, value in {"temperature": temperature, "top_k": top_k, "n_new": n_new}.items():
+            self._refuse_token(outside[0])
+        check_seed(seed)
+        for name, value, kind in (("temperature", temperature, float), ("top_k", top_k, int), ("n_new", n_new, int)):
+            check_kind(name, value, kind)
             if value < 0:
                 raise ValueError(f"{name} is not negative; got {value}")
+        return self._draw(tokens, n_new, temperature, top_k, seed)
+
+    @torch.no_grad()
+    def _draw(self, tokens: list[int], n_new: int, temperature: float, top_k: int, seed: int) -> Iterator[int]:
         device = self.embedding.weight.device
         generator = torch.Generator(device).manual_seed(seed)
         text = list(tokens)

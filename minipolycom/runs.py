@@ -7,14 +7,17 @@
     tokenizer.json      so that text can be sampled without the data
     model.safetensors   the weights
     checkpoint.ckpt     weights, optimizer and loop state, from which training goes on
+    .lock               held by the process that trains into the folder
 
 Each file is replaced in one step or only appended to, so a run that is killed is whole up to its last row, and can be
 read while it is being written.
 """
 
+import contextlib
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +26,14 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from minipolycom.checking import check_kind, check_known
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.text import load_tokenizer
 
 STATUSES = ("running", "stopped", "diverged", "finished")
+STATUS_FIELDS = {"status": str, "step": int, "saved_step": int, "message": str}
+ROW_FIELDS = {"step": int, "split": str, "loss": float}
+"""What every row has; most have more."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +55,7 @@ class Run:
     status: str = "running"
     step: int = 0
     saved_step: int = 0
-    """Step of the last checkpoint; 0 before the first."""
+    """Step of the last checkpoint, or in memory of the last weights kept; 0 before the first."""
     message: str = ""
     path: Path | None = None
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -62,12 +69,19 @@ class Run:
         return [row["loss"] for row in self.rows if row["split"] == split]
 
     def model(self) -> GPT:
-        """The network with the last weights that were saved. Raises ValueError where none were."""
-        weights = self.weights or (load_weights(self.path) if self.path else {})
-        if not weights:
-            raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
+        """The network with the last weights that were saved.
+
+        Raises ValueError where none were, and for weights that cannot be read or are those of another model.
+        """
+        file = self.path / "model.safetensors" if self.path else None
         model = GPT(self.model_config)
-        model.load_state_dict(weights)
+        if self.weights:
+            model.load_state_dict(self.weights)
+        elif file and file.is_file():
+            with reading(file):
+                model.load_state_dict(load_file(file))
+        else:
+            raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
         return model.eval()
 
     # -- on disk ------------------------------------------------------------------------------------------------
@@ -93,41 +107,59 @@ class Run:
     def append(self, row: dict) -> None:
         self.rows.append(row)
         if self.path:
-            with (self.path / "rows.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            with (self.path / "rows.jsonl").open("a", encoding="utf-8") as file:
+                file.write(row_line(row))
+
+    def keep(self, weights: dict[str, Tensor]) -> None:
+        """Copy these weights, into memory and onto disk."""
+        # safetensors refuses shared memory, which a tied head is: each tensor gets its own.
+        self.weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+        if self.path:
+            write_atomically(self.path / "model.safetensors", save(self.weights))
 
     def write_status(self) -> None:
         if self.path:
-            names = ("status", "step", "saved_step", "message")
-            write_json(self.path / "status.json", {name: getattr(self, name) for name in names})
+            write_json(self.path / "status.json", {name: getattr(self, name) for name in STATUS_FIELDS})
 
     @classmethod
     def load(cls, path: Path | str) -> "Run":
         """Read a run's folder; a half-written last row is left out.
 
-        Raises ValueError for a folder that is missing or holds no run, naming what is not there or cannot be read.
+        Raises ValueError for a folder that is missing or holds no run, and for a damaged file, which is named.
         """
         from minipolycom.train import TrainConfig
 
         path = Path(path)
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} holds no run (no config.json): give a folder that `minipolycom train` wrote")
-        try:
-            config = json.loads((path / "config.json").read_text())
-            status = json.loads((path / "status.json").read_text())
-            tokenizer = load_tokenizer((path / "tokenizer.json").read_text())
-            name, model, train, data = (config[key] for key in ("name", "model", "train", "data"))
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"the run in {path} is damaged: {type(error).__name__}: {error}") from None
+        with reading(path / "config.json") as file:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            check_kind("name", config["name"], str)
+            model = GPTConfig(**known_fields(GPTConfig, config["model"]))
+            train = TrainConfig(**known_fields(TrainConfig, config["train"]))
+            data = dict(config["data"])
+        with reading(path / "status.json") as file:
+            read = json.loads(file.read_text(encoding="utf-8"))
+            status = {name: read[name] for name in STATUS_FIELDS}
+            check_fields(status, STATUS_FIELDS)
+            check_known("status", status["status"], STATUSES)
+        with reading(path / "tokenizer.json") as file:
+            tokenizer = load_tokenizer(file.read_text(encoding="utf-8"))
+        with reading(path / "rows.jsonl") as file:
+            rows = read_rows(file)
+            measured = max((row["step"] for row in rows if row["split"] == "val"), default=0)
+            due = status["saved_step"] - status["saved_step"] % train.eval_every
+            if measured < due or (status["saved_step"] and not rows):
+                raise ValueError(f"the validation loss of step {due} is missing")
         return cls(
-            name=name,
-            model_config=GPTConfig(**known_fields(GPTConfig, model)),
-            train_config=TrainConfig(**known_fields(TrainConfig, train)),
+            name=config["name"],
+            model_config=model,
+            train_config=train,
             data=data,
             tokenizer=tokenizer,
-            rows=read_rows(path),
+            rows=rows,
             path=path,
-            **known_fields(cls, status),
+            **status,
         )
 
 
@@ -153,42 +185,59 @@ def known_fields(kind: type, values: dict) -> dict:
     return values
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The saved weights of a run's folder, on the CPU; empty where none were saved yet."""
-    file = path / "model.safetensors"
-    return load_file(file) if file.is_file() else {}
+def check_fields(values: dict, kinds: dict[str, type]) -> None:
+    for name, kind in kinds.items():
+        check_kind(name, values[name], kind)
 
 
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    # safetensors refuses shared memory, which a tied head is: each tensor gets its own copy.
-    write_atomically(path / "model.safetensors", save({k: v.detach().cpu().clone() for k, v in weights.items()}))
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[Path]:
+    """Turn whatever goes wrong with a file of a run into a ValueError that names it and the way out."""
+    try:
+        yield file
+    except Exception as error:  # each library that reads has its own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"the run in {file.parent} is damaged: {file.name} ({reason}); restore that file, or delete the folder"
+        ) from error
 
 
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a run's folder, without a last line that was cut off while it was written."""
-    rows = []
-    file = path / "rows.jsonl"
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+def read_rows(file: Path) -> list[dict]:
+    """The rows of a run, without a last line that was cut off while it was written."""
+    *lines, _ = file.read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        check_fields(row, ROW_FIELDS)
     return rows
 
 
+def row_line(row: dict) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
 def write_rows(path: Path, rows: list[dict]) -> None:
-    write_atomically(path / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_atomically(path / "rows.jsonl", "".join(map(row_line, rows)).encode())
 
 
 def write_json(path: Path, value: dict) -> None:
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A place to write to, which takes that of `file` once all is written: a reader sees the old content or the new,
+    never a part, and where writing fails no part is left."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield partial
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def environment() -> dict:

@@ -1,13 +1,14 @@
 """Training: `fit` takes tokens and two configurations and gives a run.
 
-It works in a script, in a notebook cell and in a background thread. An interrupted run loses at most the current step:
-called again with the same `out`, `fit` goes on from there, with the same batches and the same numbers as if nothing
-had happened.
+It works in a script, in a notebook cell and in a background thread. A run that is interrupted ends with a checkpoint
+after the current step; one that is killed has its last checkpoint. Called again with the same `out`, `fit` goes on from
+there, with the same batches and the same numbers as if nothing had happened.
 """
 
 import contextlib
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -19,12 +20,14 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minipolycom.hardware import pick_accelerator, pick_precision
+from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
+from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.model import GPT, GPTConfig, next_token_loss
-from minipolycom.runs import Run, differing_fields, save_weights, write_rows
+from minipolycom.runs import Run, differing_fields, reading, replacing, write_rows
 from minipolycom.text import TokenBatch, TokenData
 
 PRESET_TRAINING: dict[str, dict] = {
@@ -72,13 +75,17 @@ class TrainConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self):
+        check_kinds(self)
+        check_seed(self.seed)
+        check_known("precision", self.precision, PRECISIONS)
+        check_known("accelerator", self.accelerator, ACCELERATORS)
         for name in ("steps", "log_every", "eval_every", "eval_batches", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1; got {getattr(self, name)}")
         for name in ("learning_rate", "gradient_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is positive and finite; got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is positive; got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
@@ -86,7 +93,6 @@ class TrainConfig:
                 raise ValueError(f"{name} lies in [0, 1); got {getattr(self, name)}")
         if not 0 <= self.min_learning_rate_ratio <= 1:
             raise ValueError(f"min_learning_rate_ratio lies in [0, 1]; got {self.min_learning_rate_ratio}")
-        pick_precision(self.precision, pick_accelerator(self.accelerator))
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -145,7 +151,7 @@ class Control:
 
 
 class Diverged(RuntimeError):
-    """The loss or the gradient is no longer a finite number."""
+    """The loss, the gradient or the weights are no longer finite numbers."""
 
 
 class LanguageModel(L.LightningModule):
@@ -176,14 +182,23 @@ class LanguageModel(L.LightningModule):
         return loss
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.gpt.parameters(), self.config.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.gpt.parameters(), self.config.gradient_clip)
         # With loss scaling a gradient overflows now and then, by design: that step is skipped, the loss stays finite.
-        watched = self.loss if self.trainer.precision == "16-mixed" else self.loss + self.gradient_norm
-        if not torch.isfinite(watched):  # checked before the update, so that the weights are still the good ones
+        watched = self.loss if self.trainer.precision == "16-mixed" else self.loss + norm
+        if not torch.isfinite(watched):
             raise Diverged(
-                f"loss {float(self.loss):.4g}, gradient norm {float(self.gradient_norm):.4g} "
-                f"at step {self.global_step + 1}"
+                f"loss {float(self.loss):.4g}, gradient norm {float(norm):.4g} at step {self.global_step + 1}"
             )
+        self.gradient_norm = torch.where(norm.isfinite(), norm, self.gradient_norm.to(norm.device))
+
+    @torch.no_grad()
+    def check(self, batch: TokenBatch) -> None:
+        """Raise Diverged unless the weights, and the loss that they give on a batch, are finite."""
+        with self.trainer.precision_plugin.forward_context():
+            loss = next_token_loss(self.gpt(batch.inputs), batch.targets)
+        finite = [loss.isfinite(), *(weight.isfinite().all() for weight in self.gpt.parameters())]
+        if not torch.stack(finite).all():
+            raise Diverged(f"weights or loss no longer finite after step {self.global_step}")
 
 
 class Meter(L.Callback):
@@ -234,6 +249,8 @@ class Meter(L.Callback):
                 total += float(next_token_loss(module.gpt(inputs), targets)) * targets.numel()
             count += targets.numel()
         module.train()
+        if not math.isfinite(total):
+            raise Diverged(f"validation loss {total / count:.4g} at step {trainer.global_step}")
         return total / count
 
     def row(self, trainer: L.Trainer, split: str, loss: float, **more: float) -> None:
@@ -257,26 +274,27 @@ class Keeper(L.Callback):
     def __init__(self, run: Run, control: Control, bar: tqdm | None):
         self.run, self.control, self.bar = run, control, bar
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: LanguageModel, *_) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: LanguageModel, outputs: object, batch: TokenBatch, batch_idx: int
+    ) -> None:
         step, last = trainer.global_step, trainer.global_step == module.config.steps
         self.run.step = step
         if self.bar is not None:
             self.show(last)
         if self.control.paused:
-            self.save(trainer, module)  # whatever happens during a long pause, nothing is lost
+            self.save(trainer, module, batch)  # whatever happens during a long pause, nothing is lost
             self.control.wait_while_paused()
         if self.control.stopped and not last:
             trainer.should_stop = True
         if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
-            self.save(trainer, module)
+            self.save(trainer, module, batch)
 
-    def save(self, trainer: L.Trainer, module: LanguageModel) -> None:
-        if self.run.path is None:
-            return
-        partial = self.run.path / ".checkpoint.ckpt"
-        trainer.save_checkpoint(partial)
-        partial.replace(self.run.path / "checkpoint.ckpt")
-        save_weights(self.run.path, module.gpt.state_dict())
+    def save(self, trainer: L.Trainer, module: LanguageModel, batch: TokenBatch) -> None:
+        module.check(batch)  # what is kept is good: training can go on from it
+        if self.run.path:
+            with replacing(self.run.path / "checkpoint.ckpt") as partial:
+                trainer.save_checkpoint(partial)
+        self.run.keep(module.gpt.state_dict())
         self.run.saved_step = self.run.step
         self.run.write_status()
 
@@ -309,14 +327,17 @@ def fit(
     `out` is the run's folder; without one the run lives in memory. Called again with the same `out` and the same
     settings, it goes on from the last checkpoint, or returns the finished run at once. `on_row` is called with each
     row as it is measured. Interrupting the main thread (Ctrl-C, or the notebook's stop button) or `control.stop()`
-    ends training after the current step, with a checkpoint. A loss that is no longer finite ends it too, with a
-    warning that names the step; the last good checkpoint stays.
+    ends training after the current step, with a checkpoint. Weights or a loss that are no longer finite end it
+    too, with a warning that names the step; the last good checkpoint stays, and in memory the last good weights.
 
-    Raises ValueError for data whose context or vocabulary does not fit the model, and for an `out` that holds a run
-    with other settings.
+    Raises ValueError for data whose context or vocabulary does not fit the model, for an `out` that holds a run with
+    other settings or a damaged one, or into which another process is training, for a machine that lacks the wanted
+    accelerator or precision, and for a model that needs more memory than there is.
     """
     train = train or TrainConfig()
     control = control or Control()
+    accelerator = pick_accelerator(train.accelerator)
+    precision = pick_precision(train.precision, accelerator)
     data.prepare_data()
     data.setup("fit")
     if data.context > model.context:
@@ -326,18 +347,43 @@ def fit(
             f"the tokenizer has {data.tokenizer.vocab_size} tokens, the model only {model.vocab_size}: "
             f"make it with vocab_size={data.tokenizer.vocab_size}"
         )
-    run, checkpoint = open_run(data, model, train, out, name or model.activation)
-    if run.finished:
-        return run
+    run = Run(
+        name=name or model.activation,
+        model_config=model,
+        train_config=train,
+        data={**data.settings, "content": data.key},
+        tokenizer=data.tokenizer,
+        path=Path(out) if out else None,
+    )
+    with alone_in(run.path), enough_memory(model):
+        run, checkpoint = open_run(run)
+        if not run.finished:
+            train_run(run, checkpoint, data, accelerator, precision, control, on_row, progress)
+    return run
+
+
+def train_run(
+    run: Run,
+    checkpoint: Path | None,
+    data: TokenData,
+    accelerator: str,
+    precision: str,
+    control: Control,
+    on_row: Callable[[dict], None] | None,
+    progress: bool,
+) -> None:
+    """Train a run from a checkpoint, or from the beginning, until it ends in one of its ways."""
+    train = run.train_config
+    module = LanguageModel(GPT(run.model_config, seed=train.seed), train)
+    if run.path and not checkpoint:
+        run.create()
 
     def write(row: dict) -> None:
-        row = {"run": run.name, "activation": model.activation, **row}
+        row = {"run": run.name, "activation": run.model_config.activation, **row}
         run.append(row)
         if on_row is not None:
             on_row(row)
 
-    accelerator = pick_accelerator(train.accelerator)
-    module = LanguageModel(GPT(model, seed=train.seed), train)
     data.start_step = run.step
     bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if progress else None
     quiet_lightning()
@@ -347,7 +393,7 @@ def fit(
             min_epochs=0,  # a stop may come at any step
             accelerator=accelerator,
             devices=1,
-            precision=pick_precision(train.precision, accelerator),
+            precision=precision,
             callbacks=[Meter(train, write), Keeper(run, control, bar)],
             logger=False,
             enable_checkpointing=False,
@@ -364,33 +410,55 @@ def fit(
             run.status = "diverged"
             run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
             warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
-    run.weights = {key: value.detach().cpu() for key, value in module.gpt.state_dict().items()}
     run.write_status()
     if run.status == "stopped" and progress:
-        way_on = "run this again to go on" if out else "without `out` nothing was saved"
+        way_on = "run this again to go on" if run.path else "without `out` nothing was saved"
         print(f"{run.name}: stopped after step {run.step} of {train.steps}; {way_on}")
-    return run
 
 
-def open_run(
-    data: TokenData, model: GPTConfig, train: TrainConfig, out: Path | str | None, name: str
-) -> tuple[Run, Path | None]:
-    """A new run, or the one that `out` holds, cut back to its last checkpoint; and that checkpoint, if any."""
-    described = {**data.settings, "content": data.key}
-    run = Run(
-        name=name,
-        model_config=model,
-        train_config=train,
-        data=described,
-        tokenizer=data.tokenizer,
-        path=Path(out) if out else None,
-    )
-    if run.path is None:
-        return run, None
-    if run.path.exists() and not run.path.is_dir():
-        raise ValueError(f"{run.path} is a file: give a folder to write the run to")
-    if not (run.path / "config.json").is_file():
-        run.create()
+@contextlib.contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Make a run's folder and hold it for one training. The system lets go of it with the process, even a killed one.
+
+    Raises ValueError for a folder that is held already, and for a file in its place.
+    """
+    if folder is None:
+        yield
+        return
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to write the run to")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process is training into {folder}; wait for it, or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def enough_memory(model: GPTConfig) -> Iterator[None]:
+    """Say in one line, as a ValueError, that a model takes more memory than there is."""
+    try:
+        yield
+    except (MemoryError, OverflowError, RuntimeError) as error:  # torch has no type of its own for it on a CPU
+        if not re.search("out of memory|allocate memory|overflow", str(error)):
+            raise
+        raise ValueError(
+            f"training a model of {model.n_parameters:,} parameters takes more memory than there is: "
+            "choose a smaller model, context or batch_size"
+        ) from error
+
+
+def open_run(run: Run) -> tuple[Run, Path | None]:
+    """The run that is in this one's folder, cut back to its last checkpoint, and that checkpoint; else `run`, None.
+
+    Raises ValueError for a run with other settings, and for a damaged one.
+    """
+    if run.path is None or not (run.path / "config.json").is_file():
         return run, None
     held = Run.load(run.path)
     different = differing_fields(run.config(), held.config())
@@ -402,11 +470,11 @@ def open_run(
         return held, None
     checkpoint = held.path / "checkpoint.ckpt"
     if not checkpoint.is_file():
-        run.create()
         return run, None
-    held.step = held.saved_step = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[
-        "global_step"
-    ]
+    with reading(checkpoint):
+        held.step = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"]
+        check_kind("global_step", held.step, int)
+    held.saved_step = held.step
     held.rows = [row for row in held.rows if row["step"] <= held.step]
     write_rows(held.path, held.rows)
     held.status, held.message = "running", ""

@@ -1,5 +1,6 @@
 """The transformer: shapes, causality, matched sizes, laws of the initial weights, refusals, generation."""
 
+import inspect
 import math
 
 import pytest
@@ -134,6 +135,12 @@ def test_the_loss_is_the_mean_negative_log_probability():
         ({"activation": "swish"}, "unknown activation 'swish'; known: relu, squared_relu"),
         ({"n_layers": 0}, "n_layers counts something"),
         ({"rope_base": 1.0}, "rope_base is greater than 1"),
+        ({"rope_base": math.nan}, "rope_base is a finite number; got nan"),
+        ({"n_layers": 2.5}, "n_layers is a whole number; got 2.5"),
+        ({"n_heads": True}, "n_heads is a whole number; got True"),
+        ({"context": "8"}, "context is a whole number; got '8'"),
+        ({"activation": 3}, "activation is a text; got 3"),
+        ({"tied": 1}, "tied is True or False; got 1"),
     ],
 )
 def test_a_shape_that_cannot_work_is_refused_when_it_is_made(fields, message):
@@ -144,11 +151,35 @@ def test_a_shape_that_cannot_work_is_refused_when_it_is_made(fields, message):
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown preset 'huge'; known: tiny, nano, small, gpt2"):
         GPTConfig.preset("huge")
+    with pytest.raises(ValueError, match="unknown field 'foo'; known: vocab_size, context, n_layers"):
+        GPTConfig.preset("tiny", foo=1)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+def test_a_shape_knows_its_number_of_parameters(activation, tied):
+    config = GPTConfig(**SMALL, activation=activation, tied=tied)
+    assert config.n_parameters == GPT(config).n_parameters
 
 
 def test_a_sequence_longer_than_the_context_is_refused():
     with pytest.raises(ValueError, match="17 tokens is longer than the model's context of 16"):
         GPT(GPTConfig(**SMALL))(tokens(1, 17))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (tokens(7), r"int64 or int32 of the shape \(batch, time\); got torch.int64 of the shape \(7,\)"),
+        (tokens(1, 7).float(), r"int64 or int32 .* got torch.float32"),
+        (tokens(1, 7) + 10, "token 20 is outside the vocabulary of 11"),
+        (tokens(1, 7) - 20, "token -[0-9]+ is outside the vocabulary of 11"),
+    ],
+)
+def test_tokens_that_are_none_are_refused(bad, message):
+    forward = inspect.unwrap(GPT.forward)  # without jaxtyping's hook, as a user meets it
+    with pytest.raises(ValueError, match=message):
+        forward(GPT(GPTConfig(**SMALL)), bad)
 
 
 def test_generation_is_a_function_of_its_seed_and_slides_past_the_context():
@@ -174,8 +205,11 @@ def test_temperature_zero_and_top_one_take_the_likeliest_token():
         ({"tokens": [11]}, "token 11 is outside the vocabulary of 11"),
         ({"tokens": [1], "temperature": -1.0}, "temperature is not negative"),
         ({"tokens": [1], "top_k": -1}, "top_k is not negative"),
+        ({"tokens": [1], "temperature": math.nan}, "temperature is a finite number"),
+        ({"tokens": [1], "n_new": 2.5}, "n_new is a whole number"),
+        ({"tokens": [1], "seed": 2**70}, "seed is a whole number from 0 to 2"),
     ],
 )
 def test_generation_refuses_what_it_cannot_continue(arguments, message):
     with pytest.raises(ValueError, match=message):
-        GPT(GPTConfig(**SMALL)).generate(**{"n_new": 1} | arguments)
+        GPT(GPTConfig(**SMALL)).stream(**{"n_new": 1} | arguments)  # at once, before the first token is asked for

@@ -4,6 +4,8 @@ import itertools
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -92,15 +94,22 @@ def test_only_matrices_decay(tied):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"learning_rate": -1e-3}, "learning_rate is positive and finite; got -0.001"),
-        ({"learning_rate": math.nan}, "learning_rate is positive"),
+        ({"learning_rate": -1e-3}, "learning_rate is positive; got -0.001"),
+        ({"learning_rate": math.nan}, "learning_rate is a finite number; got nan"),
+        ({"learning_rate": "3e-4"}, "learning_rate is a finite number; got '3e-4'"),
+        ({"weight_decay": math.nan}, "weight_decay is a finite number"),
+        ({"steps": 2.5}, "steps is a whole number; got 2.5"),
+        ({"steps": True}, "steps is a whole number; got True"),
+        ({"warmup_steps": math.inf}, "warmup_steps is a whole number; got inf"),
+        ({"seed": 1.5}, "seed is a whole number; got 1.5"),
+        ({"seed": 2**70}, "seed is a whole number from 0 to 2"),
+        ({"seed": -1}, "seed is a whole number from 0 to 2"),
         ({"steps": 0}, "steps is at least 1"),
         ({"beta2": 1.0}, "beta2 lies in"),
         ({"weight_decay": -1.0}, "weight_decay is not negative"),
         ({"min_learning_rate_ratio": 2.0}, "min_learning_rate_ratio lies in"),
         ({"precision": "half"}, "unknown precision 'half'; known: auto, 32-true"),
         ({"accelerator": "tpu"}, "unknown accelerator 'tpu'; known: auto, cpu, cuda"),
-        ({"precision": "16-mixed", "accelerator": "cpu"}, "fp16 training needs a GPU"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_when_it_is_made(fields, message):
@@ -161,7 +170,10 @@ def test_a_run_on_disk_can_be_loaded(data, tmp_path):
     assert loaded.train_config == run.train_config
     assert same_weights(loaded, run)
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("né")) == "né"
-    assert not list((tmp_path / "run").glob(".*")), "a partial file was left behind"
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        "config.json", "rows.jsonl", "status.json", "environment.json", "tokenizer.json", "model.safetensors",
+        "checkpoint.ckpt", ".lock",
+    }  # fmt: skip
 
 
 def test_a_finished_run_is_returned_at_once(data, tmp_path):
@@ -269,6 +281,50 @@ def test_stop_ends_a_paused_training(data):
     assert found[0].status == "stopped"
 
 
+HOLDER = """
+import sys, time
+from minipolycom.train import alone_in
+from pathlib import Path
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_training_into_a_folder_is_refused_until_the_first_is_gone_or_killed(data, tmp_path):
+    out = tmp_path / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"another process is training into .*run; wait for it, or choose another"):
+            train(data, out)
+        assert not (out / "config.json").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert train(data, out, steps=4).finished
+
+
+def test_a_second_training_from_the_same_process_is_refused_too(data, tmp_path):
+    def again(row):
+        with pytest.raises(ValueError, match="another process is training into"):
+            train(data, tmp_path / "run")
+
+    assert train(data, tmp_path / "run", steps=4, on_row=again).finished
+
+
+def test_a_checkpoint_that_is_cut_off_is_named(data, tmp_path):
+    control = Control()
+    train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 8 else None)
+    file = tmp_path / "run" / "checkpoint.ckpt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(
+        ValueError, match=r"is damaged: checkpoint.ckpt \(.*\); restore that file, or delete the folder"
+    ):
+        train(data, tmp_path / "run")
+
+
 def test_a_folder_with_another_run_is_refused_with_the_differences(data, tmp_path):
     train(data, tmp_path / "run", steps=4)
     with pytest.raises(ValueError, match=r"holds another run \(train.learning_rate: 0.004 there, 0.1 here\)"):
@@ -306,10 +362,69 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
     assert without_time(resumed.rows) == without_time(good.rows)
 
 
-def test_weights_are_finite_after_a_diverged_run(data):
+def all_finite(model):
+    return all(torch.isfinite(weight).all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("activation", ["polynorm", "polyrelu"])
+def test_what_a_diverged_run_keeps_is_good_or_nothing(data, tmp_path, on_disk, activation):
+    out = tmp_path / "run" if on_disk else None
     with pytest.warns(UserWarning, match="diverged"):
-        run = train(data, activation="polyrelu", learning_rate=1e9, steps=200, gradient_clip=1e9)
-    assert all(torch.isfinite(weight).all() for weight in run.weights.values())
+        run = train(data, out, activation=activation, learning_rate=1e30, checkpoint_every=1, gradient_clip=1e9)
+    runs = [run, Run.load(out)] if on_disk else [run]
+    for held in runs:
+        assert held.status == "diverged"
+        assert all(math.isfinite(row["loss"]) for row in held.rows)
+        assert held.saved_step == 0, "an update of this size leaves no good weights"
+        with pytest.raises(ValueError, match="has no weights yet"):
+            held.model()
+    if on_disk:
+        assert not list(out.glob("*.safetensors"))
+        assert not list(out.glob("*.ckpt"))
+
+
+def test_the_last_good_weights_of_a_run_in_memory_stay(data, monkeypatch):
+    good = train(data, steps=24, checkpoint_every=6)
+    from minipolycom import train as module
+
+    def blow_up(step, config):
+        return learning_rate(step, config) if step < 8 else 1e30
+
+    monkeypatch.setattr(module, "learning_rate", blow_up)
+    with pytest.warns(UserWarning, match=r"diverged: .*\(the checkpoint of step 6 is kept\)"):
+        run = train(data, checkpoint_every=6)
+    assert run.saved_step == 6
+    assert all_finite(run.model())
+    assert without_time(run.rows)[:2] == without_time(good.rows)[:2]
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training_before_it_is_written(data, tmp_path, monkeypatch):
+    from minipolycom import train as module
+
+    plain = module.next_token_loss
+    monkeypatch.setattr(
+        module, "next_token_loss",
+        lambda logits, targets: plain(logits, targets) * (1 if logits.requires_grad else math.inf),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="diverged: validation loss inf at step 0"):
+        run = train(data, tmp_path / "run")
+    assert run.rows == Run.load(tmp_path / "run").rows == []
+
+
+def test_a_model_larger_than_the_memory_is_refused_in_one_line(data, tmp_path):
+    shape = GPTConfig(**SHAPE | {"d_model": 10_000_000})
+    with pytest.raises(ValueError, match=f"training a model of {shape.n_parameters:,} parameters takes more memory"):
+        fit(data, shape, TrainConfig(**QUICK), out=tmp_path / "run", progress=False)
+    assert train(data, tmp_path / "run", steps=4).finished, "the folder was taken by a run that never began"
+
+
+def test_what_the_machine_lacks_is_refused_before_training_but_a_config_may_ask_for_it(data, monkeypatch):
+    with pytest.raises(ValueError, match="fp16 training needs a GPU"):
+        train(data, precision="16-mixed", accelerator="cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA device on this machine"):
+        train(data, accelerator="cuda")
 
 
 def test_data_that_does_not_fit_the_model_is_refused(text, tmp_path):
