@@ -135,7 +135,7 @@ print(f"knowing the frequencies:   {floor:.3f} nats per byte, as hard as {math.e
 # %% [markdown]
 # ## Predict, then train
 #
-# Next you train two transformers for about a minute. Both have two layers and 0.46 million parameters, and they start from
+# Next you train two transformers, for a minute or two. Both have two layers and 0.46 million parameters, and they start from
 # the same matrices; one bends with GELU, the other with PolyNorm.
 #
 # First say what will happen. A prediction costs nothing and changes how you look at what follows. The loss of the
@@ -181,7 +181,7 @@ guess.compare(float(verdict["validation loss"].min()))
 # spaces begin a line.
 #
 # **Which activation won?** Look at the two losses in the table, and then resist. This was one seed, one learning rate and
-# a minute. The same two models with another seed could come out the other way round. A difference without a spread is not
+# a minute or two. The same two models with another seed could come out the other way round. A difference without a spread is not
 # a result.
 
 # %% [markdown]
@@ -195,7 +195,7 @@ print(run.tokenizer.decode(written))
 
 # %% [markdown]
 # Not a word of it runs, and yet nobody would take it for anything but Python: indentation, brackets, `self.`, words of about
-# the right length. It is what two layers and one minute can hold.
+# the right length. It is what two layers can learn in a minute.
 
 # %% [markdown]
 # ## The control: take away the order

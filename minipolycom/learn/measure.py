@@ -2,7 +2,7 @@
 
     python -m minipolycom.learn.measure --tier cpu      writes course/reference/costs-cpu.json
 
-The record says when, where and from which commit; the minutes and gigabytes in `tiers.COSTS` are held to it by a test.
+The record says when, where, from which commit, and how busy the machine was at the end; the minutes and gigabytes in `tiers.COSTS` are held to it by a test.
 """
 
 import argparse
@@ -59,7 +59,9 @@ def record(course: Path, tier: str) -> dict:
         for name, cost in measured.items():
             cells[name] = {"steps": COSTS[name][tier].steps, **cost}
             print(f"  {name}: {cost['seconds']:g} s, {cost['memory']:g} GB")
-    return {"tier": tier, "date": date.today().isoformat(), "commit": _commit(course), **environment(), "cells": cells}
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    about = {"tier": tier, "date": date.today().isoformat(), "commit": _commit(course), "load_average": load}
+    return about | environment() | {"cells": cells}
 
 
 def _heavy_cells(notebook: NotebookNode) -> dict[str, tuple[NotebookNode, NotebookNode]]:
