@@ -2,7 +2,8 @@
 
     python -m minipolycom.learn.measure --tier cpu      writes course/reference/costs-cpu.json
 
-The record says when, where, from which commit, and how busy the machine was at the end; the minutes and gigabytes in `tiers.COSTS` are held to it by a test.
+The record says when, where, from which commit, and how busy the machine was at the end; the minutes and gigabytes in
+`tiers.COSTS` are held to it by a test.
 """
 
 import argparse
