@@ -88,3 +88,23 @@ def test_a_prediction_is_made_and_explained(open_notebook: Callable) -> None:
     notebook.press("Reveal")
     notebook.wait_until(lambda: notebook.says("Left is wrong because."), "the wrong answer is explained")
     assert notebook.says("Right it is.")
+
+
+def test_a_figure_is_drawn_and_moves_also_where_its_script_takes_long(open_notebook: Callable) -> None:
+    notebook = open_notebook("slow.ipynb", EXPLORER)
+    # three seconds for whatever script is as long as plotly's: longer than anywidget's patience
+    notebook.page.evaluate(
+        """() => {
+            const create = URL.createObjectURL.bind(URL);
+            const delay = "await new Promise(done => setTimeout(done, 3000));";
+            URL.createObjectURL = blob => create(blob.size < 1e6 ? blob : new Blob([delay, blob], { type: blob.type }));
+        }"""
+    )
+    notebook.run_all()
+    notebook.slider("scale of the row").press("ArrowRight")  # while the script may be on its way
+    notebook.wait_until(
+        lambda: any(len(curve) > 100 for figure in notebook.curves() for curve in figure), "it is drawn"
+    )
+    first = notebook.curves()
+    notebook.slider("scale of the row").press("ArrowRight")
+    notebook.wait_until(lambda: notebook.curves() != first, "the keyboard has moved a curve")

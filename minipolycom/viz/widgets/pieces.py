@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Real
+from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
 import numpy as np
+import plotly
 import plotly.graph_objects as go
 import traitlets
 
@@ -53,12 +55,58 @@ class Frame(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
 
 
-class FigureInPlace:
-    """One `FigureWidget`, made once (it carries plotly's five megabytes of script) and changed from then on."""
+class PatientFigure(go.FigureWidget):
+    """A `FigureWidget` that is drawn also where plotly's five megabytes of script take their time.
+
+    anywidget waits two seconds for a widget's script and then drops whatever Python says to it, for good: on a busy
+    machine the figure stays empty. So the script given to it is a short one, which loads the long one, keeps what
+    arrives meanwhile, and hands it on. All figures of a page share the long one.
+    """
+
+    _esm = """
+    const MESSAGES = ["addTraces", "deleteTraces", "moveTraces", "restyle", "relayout", "update", "animate",
+      "removeLayoutProps", "removeTraceProps"].map(name => `_py2js_${name}`);
+    export default () => {
+      let plotly;
+      return {
+        initialize({ model }) {
+          const early = [];
+          const keepers = MESSAGES.map(name => [`change:${name}`, () => early.push([name, model.get(name)])]);
+          keepers.forEach(([event, keep]) => model.on(event, keep));
+          globalThis.minipolycomPlotly ??= import(
+            URL.createObjectURL(new Blob([model.get("_script")], { type: "text/javascript" }))
+          );
+          plotly = globalThis.minipolycomPlotly.then(async module => {
+            const figure = await module.default();
+            keepers.forEach(([event, keep]) => model.off(event, keep));
+            figure.initialize({ model });
+            for (const [name, message] of early) model.set(name, message);
+            return figure;
+          });
+        },
+        async render(view) {
+          return (await plotly).render(view);
+        },
+      };
+    };
+    """
+    _script = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, figure: go.Figure):
-        self.figure, self.given = go.FigureWidget(figure), figure
-        self.figure._config = figures.CONFIG
+        super().__init__(figure)
+        self._config = figures.CONFIG
+
+    @traitlets.default("_script")
+    def _plotly(self) -> str:
+        script = Path(plotly.__file__).with_name("package_data") / "widgetbundle.js"
+        return script.read_text(encoding="utf-8") if script.exists() else ""  # plotly 5 extends JupyterLab instead
+
+
+class FigureInPlace:
+    """One `FigureWidget`, made once and changed from then on."""
+
+    def __init__(self, figure: go.Figure):
+        self.figure, self.given = PatientFigure(figure), figure
         self.frame = Frame(alt=figures.alt(figure))
         self.widget = widgets.VBox([self.figure, self.frame])
 
