@@ -141,6 +141,9 @@ print(f"knowing the frequencies:   {floor:.3f} nats per byte, as hard as {math.e
 # First say what will happen. A prediction costs nothing and changes how you look at what follows. The loss of the
 # better of the two, on text that neither has seen: will it be near 5.5? Just under the line of the frequencies? Near
 # zero, as if it knew the files by heart?
+#
+# (Without a mouse: Tab reaches every control, Space presses and chooses, the arrow keys move a slider, Shift+Tab leads out of
+# it.)
 
 # %%
 from minipolycom.viz.widgets import guess_number
