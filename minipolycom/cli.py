@@ -4,14 +4,22 @@ Each command is a function; its options are read from its signature (and, for tr
 configurations), its help from the same sentences. Heavy packages are imported by the command that needs them.
 """
 
+import argparse
 import inspect
 import os
+import re
 import sys
+import textwrap
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
+from minipolycom.checking import check_known
 from minipolycom.hardware import tune_cpu
+
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit codes as a shell gives them to what a signal ended: 128 and the signal's number."""
 
 
 def lab(*, port: int = 8888, browser: bool = True) -> None:
@@ -47,7 +55,8 @@ def train(
     """Train a language model on text and write the run to a folder; the same command again goes on where it stopped.
 
     Args:
-        preset: Size of the model, and what it is trained with: tiny, nano, small or gpt2.
+        preset: Size of the model, and what it is trained with: tiny, nano, small or gpt2 (whose 124 M parameters
+            hold with a vocabulary of 50,304; the tokenizer decides).
         source: Where the text comes from: stdlib, files:PATH (file, folder or pattern) or hub:NAME.
         tokenizer: bytes, or bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text.
         out: Folder of the run; without one, runs/PRESET-ACTIVATION.
@@ -69,16 +78,25 @@ def train(
     model = GPTConfig.preset(preset, **({"vocab_size": data.tokenizer.vocab_size} | shape))
     out = out or Path("runs") / f"{preset}-{model.activation}"
     print(data.description)
-    run = fit(data, model, config, out=out)
-    per_byte = run.losses("val")[-1] / data.bytes_per_token
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* diverged")  # said below
+            run = fit(data, model, config, out=out)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {out} ({error.strerror or error}): choose another folder with --out"
+        ) from error
+    if run.status == "diverged":
+        print(f"minipolycom: {run.message}", file=sys.stderr)
+        sys.exit(1)
+    loss = run.losses("val")[-1]
     print(
-        f"{run.name}: {run.status} at step {run.step}, validation loss {run.losses('val')[-1]:.3f} nats per token "
-        f"({per_byte:.3f} per byte); unigram entropy of the same text {data.unigram_entropy:.3f}\n"
+        f"{run.name}: {run.status} at step {run.step}, validation loss {loss:.3f} nats per token "
+        f"({loss / data.bytes_per_token:.3f} per byte); unigram entropy of the same text {data.unigram_entropy:.3f}\n"
         f"written to {out}; continue a text with: minipolycom sample {out} --prompt ..."
     )
-    if run.status != "finished":
-        print(run.message or f"stopped: the same command goes on from step {run.step}", file=sys.stderr)
-        sys.exit(1 if run.status == "diverged" else 130)
+    if run.status == "stopped":  # which `fit` has said, and how to go on
+        sys.exit(INTERRUPTED)
 
 
 def sample(
@@ -98,10 +116,11 @@ def sample(
 
     loaded = Run.load(run)
     start = loaded.tokenizer.encode(prompt)
+    stream = loaded.model().stream(start, tokens, temperature, top_k, seed)
     text = start.copy()
     print(prompt, end="", flush=True)
     shown = len(loaded.tokenizer.decode(start))
-    for token in loaded.model().stream(start, tokens, temperature, top_k, seed):
+    for token in stream:
         text.append(token)
         decoded = loaded.tokenizer.decode(text)
         if not decoded.endswith("\N{REPLACEMENT CHARACTER}"):  # the rest of a character may be the next token
@@ -114,7 +133,10 @@ def doctor() -> None:
     """Say what is installed, what is missing, what this machine can do, and how to mend what is broken."""
     from minipolycom.learn.doctor import doctor as report
 
-    print(report())
+    found = report()
+    print(found)
+    if not found.healthy:
+        sys.exit(1)
 
 
 def exercises(*, json: bool = False) -> None:
@@ -143,8 +165,7 @@ def bench(what: str, *, json: bool = False, device: str = "auto", rounds: int = 
         rounds: How often each variant is timed.
         compiler: Whether to include what needs torch.compile.
     """
-    if what != "activations":
-        raise ValueError(f"unknown benchmark {what!r}; known: activations")
+    check_known("benchmark", what, ["activations"])
     from minipolycom.bench import bench_activations, table
 
     rows = bench_activations(device=device, rounds=rounds, compiler=compiler)
@@ -170,53 +191,90 @@ def course_folder() -> Path:
 
 
 def parser_of(command: Callable):
-    """The parser of one command."""
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    """The parser of one command: its options from its signature, those of training from the two configurations."""
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None):
+            message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
+            message = re.sub(r"<class '(\w+)'>", r"\1", message)
+            raise ValueError(f"{message} ({self.prog} --help says more)")
+
+    class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        def _get_help_string(self, action: argparse.Action) -> str:
+            decider = deciders.get(action.dest)
+            said = super()._get_help_string(action)
+            return said.replace("%(default)s", f"by {decider}") if decider else said
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    sentence = inspect.getdoc(command).split("\n")[0]
-    parser = ArgumentParser(prog=f"minipolycom {command.__name__}", description=sentence, exit_on_error=True)
-    parser.add_function_arguments(command, as_positional=True)
+    deciders = {}
+    sentence = textwrap.fill(inspect.getdoc(command).split("\n")[0], 79)
+    parser = Parser(prog=f"minipolycom {command.__name__}", description=sentence, formatter_class=Formatter)
+    parser.add_function_arguments(command, as_positional=True, as_group=False)
     if command is train:
-        from minipolycom.model import GPTConfig
-        from minipolycom.train import TrainConfig
+        from minipolycom.model import PRESETS, GPTConfig
+        from minipolycom.train import PRESET_TRAINING, TrainConfig
 
-        parser.add_class_arguments(GPTConfig, as_group=True)
-        parser.add_class_arguments(TrainConfig, as_group=True)
-        parser.add_argument("--batch_size", type=int, help="Sequences per optimizer step.")
+        parser.add_argument_group("Model").add_class_arguments(GPTConfig, as_group=False)
+        training = parser.add_argument_group("Training")
+        training.add_argument("--batch_size", type=int, help="Sequences per optimizer step.")
+        training.add_class_arguments(TrainConfig, as_group=False)
+        parser._option_string_actions["--seed"].help = "Seed of the initial weights and of the batches."
+        presets = {name: PRESETS[name] | PRESET_TRAINING[name] for name in PRESETS}
+        deciders = {key: "preset" for preset in presets.values() for key in preset} | {"vocab_size": "tokenizer"}
+        parser.epilog = preset_table(presets)
     return parser
+
+
+def preset_table(presets: dict[str, dict]) -> str:
+    """What each preset decides, a row for each."""
+    columns = ("n_layers", "n_heads", "d_model", "context", "batch_size", "learning_rate", "steps")
+    rows = [("preset", *columns), *((name, *(values[key] for key in columns)) for name, values in presets.items())]
+    return "\n".join(
+        "".join(f"{cell!s:>{max(7, len(title)) + 2}}" for cell, title in zip(row, rows[0], strict=True)) for row in rows
+    )
 
 
 def flags_of(command: Callable) -> set[str]:
     """The options of a command that are on or off."""
-    return {name for name, parameter in inspect.signature(command).parameters.items() if parameter.annotation is bool}
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(command).parameters.items()}
+    if command is train:
+        from minipolycom.model import GPTConfig
+        from minipolycom.train import TrainConfig
+
+        kinds |= GPTConfig.__annotations__ | TrainConfig.__annotations__
+    return {name for name, kind in kinds.items() if kind is bool}
 
 
-def spell_out(arguments: list[str], flags: set[str]) -> list[str]:
-    """Arguments as the parser wants them: --batch-size as --batch_size, --json as --json=true, --no-browser as
-    --browser=false."""
+def spell_out(arguments: list[str], options: set[str], flags: set[str]) -> list[str]:
+    """Arguments as the parser wants them, each option with its value: --batch-size 4 as --batch_size=4, --json as
+    --json=true, --no-browser as --browser=false.
+
+    Raises ValueError for an option that is not among `options`, and for one without a value.
+    """
     spelled = []
-    for argument in arguments:
+    remaining = iter(arguments)
+    for argument in remaining:
         option, equals, value = argument.partition("=")
-        if option.startswith("--"):
-            name = option[2:].replace("-", "_")
-            if name in flags and not equals:
-                equals, value = "=", "true"
-            elif name.removeprefix("no_") in flags and not equals:
-                name, equals, value = name.removeprefix("no_"), "=", "false"
-            option = f"--{name}"
-        spelled.append(option + equals + value)
+        name = option.removeprefix("--").replace("-", "_")
+        if not option.startswith("--") or option == "--help":
+            spelled.append(argument)
+            continue
+        if not equals and name in flags:
+            value = "true"
+        elif not equals and name.removeprefix("no_") in flags:
+            name, value = name.removeprefix("no_"), "false"
+        elif name not in options:
+            close = get_close_matches(name, options, n=1)
+            guess = f" (did you mean --{close[0]}?)" if close else ""
+            known = ", ".join(f"--{option}" for option in sorted(options))
+            raise ValueError(f"unknown option --{name}{guess}; known: {known}")
+        elif not equals:
+            value = next(remaining, None)
+            if value is None:
+                raise ValueError(f"--{name} needs a value")
+        spelled.append(f"--{name}={value}")
     return spelled
-
-
-def refuse_unknown_options(parser, arguments: list[str]) -> None:
-    known = sorted(option for option in parser._option_string_actions if option.startswith("--"))
-    for argument in arguments:
-        option = argument.partition("=")[0]
-        if option.startswith("--") and option not in known:
-            close = get_close_matches(option, known, n=1)
-            guess = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"unknown option {option}{guess}; known: {', '.join(known)}")
 
 
 def overview() -> str:
@@ -232,19 +290,22 @@ def main(arguments: list[str] | None = None) -> None:
         return
     name, *rest = arguments
     try:
-        if name not in COMMANDS:
-            raise ValueError(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+        check_known("command", name, COMMANDS)
         if name == "doctor" and not rest:  # must run even where the parser's own package is missing
             doctor()
             return
         settings = tune_cpu()  # before anything imports torch
-        if name == "train" and rest and "--help" not in rest:
+        command = COMMANDS[name]
+        parser = parser_of(command)
+        options = {option[2:] for option in parser._option_string_actions if option.startswith("--")}
+        given = parser.parse_args(spell_out(rest, options, flags_of(command)), defaults=False)
+        if command is train:
             print(settings)
-        parser = parser_of(COMMANDS[name])
-        rest = spell_out(rest, flags_of(COMMANDS[name]))
-        refuse_unknown_options(parser, rest)
-        given = parser.parse_args(rest, defaults=False)
-        COMMANDS[name](**{key: value for key, value in given.as_dict().items() if key != "config"})
+        command(**given.as_dict())
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes nowhere
+        sys.exit(PIPE_CLOSED)
     except (ValueError, OSError) as error:
         print(f"minipolycom: {error}", file=sys.stderr)
         sys.exit(2)
@@ -255,7 +316,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

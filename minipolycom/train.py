@@ -444,8 +444,8 @@ def enough_memory(model: GPTConfig) -> Iterator[None]:
     """Say in one line, as a ValueError, that a model takes more memory than there is."""
     try:
         yield
-    except (MemoryError, OverflowError, RuntimeError) as error:  # torch has no type of its own for it on a CPU
-        if not re.search("out of memory|allocate memory|overflow", str(error)):
+    except (MemoryError, RuntimeError, TypeError) as error:  # on a CPU torch has no type of its own for it
+        if not (isinstance(error, MemoryError) or re.search("out of memory|allocate memory|[Oo]verflow", str(error))):
             raise
         raise ValueError(
             f"training a model of {model.n_parameters:,} parameters takes more memory than there is: "

@@ -136,11 +136,7 @@ def test_the_loss_is_the_mean_negative_log_probability():
         ({"n_layers": 0}, "n_layers counts something"),
         ({"rope_base": 1.0}, "rope_base is greater than 1"),
         ({"rope_base": math.nan}, "rope_base is a finite number; got nan"),
-        ({"n_layers": 2.5}, "n_layers is a whole number; got 2.5"),
         ({"n_heads": True}, "n_heads is a whole number; got True"),
-        ({"context": "8"}, "context is a whole number; got '8'"),
-        ({"activation": 3}, "activation is a text; got 3"),
-        ({"tied": 1}, "tied is True or False; got 1"),
     ],
 )
 def test_a_shape_that_cannot_work_is_refused_when_it_is_made(fields, message):
@@ -206,7 +202,6 @@ def test_temperature_zero_and_top_one_take_the_likeliest_token():
         ({"tokens": [1], "temperature": -1.0}, "temperature is not negative"),
         ({"tokens": [1], "top_k": -1}, "top_k is not negative"),
         ({"tokens": [1], "temperature": math.nan}, "temperature is a finite number"),
-        ({"tokens": [1], "n_new": 2.5}, "n_new is a whole number"),
         ({"tokens": [1], "seed": 2**70}, "seed is a whole number from 0 to 2"),
     ],
 )

@@ -412,8 +412,9 @@ def test_a_validation_loss_that_is_not_finite_ends_training_before_it_is_written
     assert run.rows == Run.load(tmp_path / "run").rows == []
 
 
-def test_a_model_larger_than_the_memory_is_refused_in_one_line(data, tmp_path):
-    shape = GPTConfig(**SHAPE | {"d_model": 10_000_000})
+@pytest.mark.parametrize("d_model", [10_000_000, 10**20])
+def test_a_model_larger_than_the_memory_is_refused_in_one_line(data, tmp_path, d_model):
+    shape = GPTConfig(**SHAPE | {"d_model": d_model})
     with pytest.raises(ValueError, match=f"training a model of {shape.n_parameters:,} parameters takes more memory"):
         fit(data, shape, TrainConfig(**QUICK), out=tmp_path / "run", progress=False)
     assert train(data, tmp_path / "run", steps=4).finished, "the folder was taken by a run that never began"
