@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from minipolycom.text import TokenData
 from minipolycom.train import (
     PRESET_TRAINING,
     Control,
+    Diverged,
+    LanguageModel,
     TrainConfig,
     fit,
     learning_rate,
@@ -360,6 +363,23 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
     monkeypatch.undo()
     resumed = train(data, tmp_path / "run")  # the poison is gone: from the kept checkpoint the run is the good one
     assert without_time(resumed.rows) == without_time(good.rows)
+
+
+def test_with_loss_scaling_a_gradient_may_overflow_and_the_norm_before_it_is_kept(monkeypatch):
+    module = LanguageModel(GPT(GPTConfig(**SHAPE)), TrainConfig())
+    trainer = SimpleNamespace(precision="16-mixed")
+    monkeypatch.setattr(LanguageModel, "trainer", property(lambda self: trainer))
+    monkeypatch.setattr(LanguageModel, "global_step", 0)
+    norms = []
+    for value in (1.0, math.inf):
+        for parameter in module.gpt.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        module.configure_gradient_clipping(optimizer=None)
+        norms.append(float(module.gradient_norm))
+    assert norms[0] == norms[1] == pytest.approx(math.sqrt(module.gpt.n_parameters))
+    trainer.precision = "32-true"
+    with pytest.raises(Diverged, match="at step 1"):
+        module.configure_gradient_clipping(optimizer=None)
 
 
 def all_finite(model):
