@@ -57,8 +57,10 @@ def train(
     Args:
         preset: Size of the model, and what it is trained with: tiny, nano, small or gpt2 (whose 124 M parameters
             hold with a vocabulary of 50,304; the tokenizer decides).
-        source: Where the text comes from: stdlib, files:PATH (file, folder or pattern) or hub:NAME.
-        tokenizer: bytes, or bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text.
+        source: Where the text comes from: stdlib, files:PATH (file, folder or pattern), hub:NAME, or grammar, a
+            generated language whose lowest possible loss is known.
+        tokenizer: bytes; bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text; words, for
+            grammar.
         out: Folder of the run; without one, runs/PRESET-ACTIVATION.
     """
     from minipolycom.model import GPTConfig
@@ -90,9 +92,11 @@ def train(
         print(f"minipolycom: {run.message}", file=sys.stderr)
         sys.exit(1)
     loss = run.losses("val")[-1]
+    floor = f", lowest possible {data.floor:.3f}" if data.floor is not None else ""
     print(
         f"{run.name}: {run.status} at step {run.step}, validation loss {loss:.3f} nats per token "
-        f"({loss / data.bytes_per_token:.3f} per byte); unigram entropy of the same text {data.unigram_entropy:.3f}\n"
+        f"({loss / data.bytes_per_token:.3f} per byte); "
+        f"unigram entropy of the same text {data.unigram_entropy:.3f}{floor}\n"
         f"written to {out}; continue a text with: minipolycom sample {out} --prompt ..."
     )
     if run.status == "stopped":  # which `fit` has said, and how to go on
@@ -100,13 +104,13 @@ def train(
 
 
 def sample(
-    run: Path, *, prompt: str = "\n", tokens: int = 300, temperature: float = 0.8, top_k: int = 40, seed: int = 0
+    run: Path, *, prompt: str = "", tokens: int = 300, temperature: float = 0.8, top_k: int = 40, seed: int = 0
 ) -> None:
     """Continue a text with a trained model.
 
     Args:
         run: Folder of the run.
-        prompt: The text to continue.
+        prompt: The text to continue; without one, a new document.
         tokens: How many tokens to add.
         temperature: Below 1 the model prefers what it finds likely; 0 always takes the likeliest token.
         top_k: Draw among this many likeliest tokens only; 0 means among all.
@@ -115,7 +119,7 @@ def sample(
     from minipolycom.runs import Run
 
     loaded = Run.load(run)
-    start = loaded.tokenizer.encode(prompt)
+    start = loaded.tokenizer.encode(prompt) or [0]  # in every tokenizer token 0 ends a document: a new one begins
     stream = loaded.model().stream(start, tokens, temperature, top_k, seed)
     text = start.copy()
     print(prompt, end="", flush=True)
@@ -124,7 +128,7 @@ def sample(
         text.append(token)
         decoded = loaded.tokenizer.decode(text)
         if not decoded.endswith("\N{REPLACEMENT CHARACTER}"):  # the rest of a character may be the next token
-            print(decoded[shown:], end="", flush=True)
+            print(decoded[shown:].replace("\0", "\n"), end="", flush=True)
             shown = len(decoded)
     print()
 

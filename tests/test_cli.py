@@ -10,6 +10,7 @@ import pytest
 from minipolycom.activations import ACTIVATION_NAMES
 from minipolycom.cli import COMMANDS, main
 from minipolycom.runs import Run
+from minipolycom.text.grammar import LANGUAGE
 
 SHAPE = ["--n-layers", "1", "--n_heads=2", "--d-model", "16", "--context", "32"]
 QUICK = ["--steps=60", "--batch-size", "8", "--eval-every", "30", "--eval-batches", "4", "--learning-rate", "1e-2"]
@@ -52,6 +53,18 @@ def test_train_on_the_learners_own_file(tmp_path, capsys):
     main(["train", "--source", f"files:{file}", "--out", str(tmp_path / "run"), *SHAPE, *QUICK])
     assert "diary.txt" in capsys.readouterr().out
     assert Run.load(tmp_path / "run").finished
+
+
+def test_a_language_whose_floor_is_known_and_a_new_document_from_it(tmp_path, capsys):
+    command = ["train", "--source", "grammar", "--tokenizer", "words", "--out", str(tmp_path / "run"), *SHAPE, *QUICK]
+    main(command)
+    printed = capsys.readouterr().out
+    loss, floor = (float(re.search(rf"{what} ([\d.]+)", printed)[1]) for what in ("validation loss", "lowest possible"))
+    assert floor < loss
+    main(["sample", str(tmp_path / "run"), "--tokens", "9"])
+    written = capsys.readouterr().out
+    assert "\0" not in written
+    assert set(written.split()) <= set(LANGUAGE.words)
 
 
 def test_the_same_command_again_trains_nothing(tmp_path, capsys):
@@ -170,7 +183,7 @@ def test_nothing_is_sampled_before_everything_is_checked(capsys, trained, wrong)
 def test_a_reader_who_has_seen_enough_hears_no_complaint(trained):
     command = [sys.executable, "-m", "minipolycom.cli", "sample", str(trained), "--tokens", "100000"]
     sampling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert sampling.stdout.read(1)
+    assert sampling.stdout.read(1), sampling.stderr.read().decode()
     sampling.stdout.close()
     assert sampling.stderr.read() == b""
     assert sampling.wait(60) == 141

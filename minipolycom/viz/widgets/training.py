@@ -358,6 +358,8 @@ def live_training(
         tokens = data()
         tokens.prepare_data()
         tokens.setup("fit")
+        if tokens.floor is not None:
+            return "lowest possible loss", tokens.floor
         return "entropy of single bytes", tokens.unigram_entropy
 
     def job(name: str) -> Callable:
