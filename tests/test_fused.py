@@ -493,6 +493,19 @@ def test_the_compiled_backend_equals_its_plain_twin(name, forgetful) -> None:
 
 
 @pytest.mark.compile
+def test_the_compiled_backend_takes_any_number_of_shapes(forgetful) -> None:
+    """torch.compile gives up on a function after eight versions of it: sizes become variables long before."""
+    widths = [(4, width, 1e-6) for width in range(20, 30)]
+    for rows, width, eps in ((5, 16, 1e-6), (3, 16, 1e-6), (1, 16, 1e-6), (3, 33, 1e-5), *widths):
+        x, weight, bias, g = tensors(rows, width, dtype=torch.float32)
+        for differentiated in (x, x.detach()):
+            y = fused.polynorm(differentiated, weight, bias, eps, backend="compiled")
+            torch.testing.assert_close(y, activations.polynorm(x, weight, bias, eps))
+            torch.autograd.grad(y, weight, g)
+    assert not fused._broken
+
+
+@pytest.mark.compile
 def test_the_compiled_feed_forward_equals_its_plain_twin(forgetful) -> None:
     inputs, g = layer(False, torch.float32), torch.randn(4, 6, 8)
     ours = values_and_gradients(lambda *a: feed_forward(*a, backend="compiled"), inputs, g)
