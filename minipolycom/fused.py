@@ -257,8 +257,8 @@ def _forward(x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, eps: float, kin
 
 def _backward(
     g: Tensor, x: Tensor, up: Tensor | None, w: Tensor, b: Tensor, stats: Tensor, kind: str, recompute: bool
-) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor | None]:
-    """dx, d_up, what each row adds to the gradients of the coefficients and the bias, and y again if asked for."""
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """dx, d_up, the gradients of the coefficients and the bias in one table, and y again if asked for."""
     u, _ = _unfold(x, kind)
     g, y, d_up = g.to(u.dtype), None, None
     a, r = _ascending(w), stats.split(1, dim=-1)
@@ -283,7 +283,17 @@ def _backward(
     if kind == "safe":
         dx = dx * r[-1]
     y = y.to(x.dtype) if recompute else None
-    return dx.to(x.dtype), d_up, [*reversed(t), g.sum(dim=-1, keepdim=True)], y
+    sums = torch.cat([*reversed(t), g.sum(dim=-1, keepdim=True)], dim=1)
+    return dx.to(x.dtype), d_up, _of_coefficients(sums, w), y
+
+
+def _of_coefficients(sums: Tensor, w: Tensor) -> Tensor:
+    """What each row adds to the gradients, or, for coefficients that all rows share, the total."""
+    if len(w) != 1:
+        return sums
+    # many terms that nearly cancel
+    wide = torch.float32 if w.device.type == "mps" else torch.float64
+    return sums.sum(dim=0, keepdim=True, dtype=wide).to(w.dtype)
 
 
 def _ascending(w: Tensor) -> list[Tensor]:
@@ -300,28 +310,26 @@ def _horner(a: Sequence[Tensor], u: Tensor) -> Tensor:
 
 
 def _compiled_forward(x, up, w, b, eps, kind):
-    variant = (kind, w.shape[-1], x.dtype, up is None)
-    y, columns = _compile(_forward, variant)(x, up, w, b, eps, kind)
-    return y, _table(columns, y)
+    y, columns = _compile(_forward, _variant(x, up, w, kind))(x, up, w, b, eps, kind)
+    # put together outside the compiled code: while each column is an output of its own, Inductor computes it once per
+    # row and finishes the row before it turns to the next one
+    return y, torch.cat(columns, dim=1) if columns else w.new_empty(len(x), 0)
 
 
 def _compiled_backward(g, x, up, w, b, stats, kind, recompute):
-    variant = (kind, w.shape[-1], x.dtype, up is None, recompute)
-    dx, d_up, columns, y = _compile(_backward, variant)(g, x, up, w, b, stats, kind, recompute)
-    return dx, d_up, _table(columns, dx), y
+    return _compile(_backward, (*_variant(x, up, w, kind), recompute))(g, x, up, w, b, stats, kind, recompute)
+
+
+def _variant(x: Tensor, up: Tensor | None, w: Tensor, kind: str) -> tuple:
+    """What Dynamo compiles anew for, beside sizes: those are constants at first, and variables once they change."""
+    return kind, w.shape[-1], len(w) == 1, x.dtype, x.requires_grad, len(x) == 1, up is None
 
 
 @cache
 def _compile(function: FunctionType, variant: tuple) -> Callable:
     # Dynamo allows a code object few specialisations, so each variant is compiled from a copy of the code
     code = function.__code__.replace(co_name="_".join(map(str, (function.__name__, *variant))))
-    return torch.compile(FunctionType(code, function.__globals__), dynamic=True, fullgraph=True)
-
-
-def _table(columns: list[Tensor], x: Tensor) -> Tensor:
-    """The columns side by side. Put together outside the compiled code: while each column is an output of its own,
-    Inductor computes it once per row and finishes the row before it turns to the next one."""
-    return torch.cat(columns, dim=1) if columns else x.new_empty(len(x), 0, dtype=torch.float32)
+    return torch.compile(FunctionType(code, function.__globals__), fullgraph=True)
 
 
 # Eager: the same, block by block, into buffers that stay in the cache ------------------------------------------------
@@ -391,7 +399,7 @@ def _eager_backward(
             d.mul_(stats[rows, order:])
         if not direct:
             dx[rows] = d
-    return dx, d_up, sums, y
+    return dx, d_up, _of_coefficients(sums, w), y
 
 
 def _blocks(x: Tensor) -> list[slice]:
@@ -436,7 +444,8 @@ def _triton_forward(*args) -> tuple[Tensor, Tensor]:
 def _triton_backward(*args) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     from minipolycom import triton_kernels
 
-    return triton_kernels.backward(*args)
+    dx, d_up, sums, y = triton_kernels.backward(*args)
+    return dx, d_up, _of_coefficients(sums, args[3]), y
 
 
 # The differentiable functions, whatever the backend ------------------------------------------------------------------
@@ -468,12 +477,10 @@ def _activate_backward(
     """dx, d_up, dw, db and, if asked for, y in rows. An operator returns no None: what does not apply is empty."""
     args = (_as_rows(g), _as_rows(x), _as_rows(up), *_coefficients(x, weight, bias), stats, kind, recompute)
     dx, d_up, sums, y = _first_that_works(_BACKWARD, x, backend, args)
-    if weight.ndim == 1:  # shared by all rows: sums of many terms that nearly cancel
-        sums = sums.sum(dim=0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
     # copies: the outputs of an operator share no memory
-    dw, db = sums[..., :-1].to(weight.dtype, copy=True), sums[..., -1:].to(bias.dtype, copy=True).reshape(bias.shape)
+    dw, db = sums[:, :-1].to(weight.dtype, copy=True), sums[:, -1:].to(bias.dtype, copy=True)
     d_up = x.new_empty(0) if d_up is None else d_up.view(x.shape)
-    return dx.view(x.shape), d_up, dw, db, x.new_empty(0) if y is None else y
+    return dx.view(x.shape), d_up, dw.view(weight.shape), db.view(bias.shape), x.new_empty(0) if y is None else y
 
 
 def _project_forward(

@@ -1,6 +1,7 @@
 """The fast twins: the same values and gradients as the plain functions, in every backend, where others go wrong."""
 
 import inspect
+import itertools
 import subprocess
 import sys
 import warnings
@@ -490,6 +491,20 @@ def test_the_compiled_backend_equals_its_plain_twin(name, forgetful) -> None:
         assert not fused._broken
         for one, other in zip(ours, values_and_gradients(plain, inputs, g), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
+
+
+@pytest.mark.compile
+def test_the_compiled_backend_takes_any_mixture_of_calls(forgetful) -> None:
+    """torch.compile gives up on a function after eight versions of it: sizes become variables long before."""
+    for width, of_rows, differentiated, eps in itertools.product((16, 33), (False, True), (True, False), (1e-6, 1e-5)):
+        x, weight, bias, g = tensors(5, width, dtype=torch.float32)
+        x = x.detach().requires_grad_(differentiated)
+        if of_rows:
+            weight, bias = (t.detach().expand(5, -1).clone().requires_grad_() for t in (weight, bias))
+        y = fused.polynorm(x, weight, bias, eps, backend="compiled")
+        torch.testing.assert_close(y, activations.polynorm(x, weight, bias, eps))
+        torch.autograd.grad(y, weight, g)
+    assert not fused._broken
 
 
 @pytest.mark.compile
