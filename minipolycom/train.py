@@ -228,9 +228,8 @@ class Meter(L.Callback):
         self.summed_loss = self.summed_loss + module.loss.double()
         self.summed_steps += 1
         due = step % self.config.log_every == 0 or last
-        loss = (
-            float(self.summed_loss) / self.summed_steps if due else None
-        )  # waits for the GPU: before the clock is read
+        # Reading the loss waits for the GPU, so it comes before the clock is read.
+        loss = float(self.summed_loss) / self.summed_steps if due else None
         self.seconds += time.perf_counter() - self.started
         if due:
             self.row(trainer, "train", loss, gradient_norm=float(module.gradient_norm))
