@@ -165,13 +165,14 @@ def test_a_failing_pip_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         setup.install_missing()
 
 
-def test_start_says_in_one_line_what_runs() -> None:
+def test_start_says_what_runs_and_how_the_cpu_is_set() -> None:
     import plotly.io as pio
 
     out = io.StringIO()
     with redirect_stdout(out):
         setup.start("00_start_here")
-    first = out.getvalue().splitlines()[0]
+    first, second = out.getvalue().splitlines()[:2]
+    assert second.startswith("CPU settings: ")
     assert first.startswith(f"00_start_here: minipolycom {setup.version('minipolycom')}, Python 3.")
     assert f"torch {setup.version('torch')}" in first
     assert re.search(r"; tier (smoke|cpu|gpu), ", first)

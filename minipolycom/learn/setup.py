@@ -102,7 +102,7 @@ def start(notebook: str = "") -> None:
 
     from minipolycom.hardware import tune_cpu
 
-    tune_cpu()  # before torch is imported, which the next imports do
+    settings = tune_cpu()  # before torch is imported, which the next imports do
     import plotly.io as pio
     from IPython.display import display
 
@@ -114,6 +114,7 @@ def start(notebook: str = "") -> None:
     where = f"{notebook}: " if notebook else ""
     what = f"minipolycom {version('minipolycom')}, Python {platform.python_version()}, torch {version('torch')}"
     print(f"{where}{what}, {_device()}; tier {tier().name}, {tier().because}")
+    print(settings)
     display(progress_map())
 
 
