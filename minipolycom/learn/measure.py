@@ -22,8 +22,9 @@ from nbformat.v4 import new_code_cell
 from minipolycom.learn.tiers import COSTS, TIERS
 from minipolycom.runs import environment, write_json
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
-"""The most memory that the kernel has had so far, in GB (Linux counts in KB)."""
+PEAK = "import re\nprint(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 2**20)"
+"""Prints the most memory that the kernel has had so far, in GB, as Linux keeps it. (The figure of the module `resource`
+would include the process that started the kernel.)"""
 
 
 def execute(file: Path, folder: Path, tier: str, progress: Path) -> tuple[NotebookNode, dict[str, dict[str, float]]]:

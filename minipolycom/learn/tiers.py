@@ -54,12 +54,12 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 00: two models of 0.46 million parameters, 16 windows of 128 bytes a step
     "first_training": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1),
-        "cpu": Cost(steps=300, minutes=2, memory=1),
+        "cpu": Cost(steps=300, minutes=1, memory=1),
         "gpu": Cost(steps=300),
     },
     "shuffled_control": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1),
-        "cpu": Cost(steps=200, minutes=0.7, memory=1.1),
+        "cpu": Cost(steps=200, minutes=0.4, memory=1.1),
         "gpu": Cost(steps=200),
     },
 }

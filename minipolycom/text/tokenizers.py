@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]: ...
 
-    def decode(self, tokens: Sequence[int]) -> str: ...
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str: ...
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]: ...
 
@@ -52,7 +52,7 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         # by way of a list: of an array, bytes() would take the memory as it lies, two bytes for each token
         return bytes(np.asarray(tokens, dtype=np.int64).tolist()).decode(errors="replace")
 
@@ -94,7 +94,7 @@ class BPETokenizer:
     def encode(self, text: str) -> list[int]:
         return self._bpe.encode(text).ids
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         return self._bpe.decode(np.asarray(tokens, dtype=np.int64).tolist(), skip_special_tokens=False)
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
@@ -134,7 +134,7 @@ class WordTokenizer:
                 "which single spaces join"
             ) from None
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         spaced = " ".join(self._words[token] for token in tokens)
         return re.sub(f" ?{SEPARATOR} ?", SEPARATOR, spaced)
 
