@@ -397,6 +397,8 @@ figures.show(
 # slope over units and samples. GELU, which is never exactly flat, is the control.
 
 # %%
+import math
+
 import torch
 from torch import nn
 
