@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 
-from minipolycom import bench
-from minipolycom.bench import bench_activations, table
+from minipolycom.bench import activations, bench_activations, table
 
 FIELDS = {
     "variant", "device", "dtype", "shape", "ms_forward", "ms_both", "saved_units", "baseline",
@@ -63,8 +62,8 @@ def test_variants_take_turns_in_every_round(monkeypatch) -> None:
     turns = []
     x = torch.randn(2, 3, requires_grad=True)
     variants = {name: lambda x, name=name: turns.append(name) or 2 * x for name in ("one", "two")}
-    monkeypatch.setattr(bench, "_baseline", lambda name: "one")
-    bench._measure([x], variants, 6, rounds=3)
+    monkeypatch.setattr(activations, "_baseline", lambda name: "one")
+    activations._measure([x], variants, 6, rounds=3)
     assert turns[-8:] == ["one", "two"] * 4
 
 

@@ -1,14 +1,11 @@
 """How fast the activations are, and how much they keep, against whatever else computes them on this machine.
 
-All variants are timed in one process, one after the other in every round, so that a busy machine slows them alike;
-what is reported are medians, and how many times faster than the authors' formula each one is, with the spread of that
-ratio over the rounds. On a CPU: one thread, and the time this thread was running, not the time that passed.
-Milliseconds belong to the machine; ratios travel.
+All variants are timed in one process. On a CPU: one thread, and the time this thread was running, not the time that
+passed. The ratio says how many times faster than the authors' formula a variant is.
 """
 
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -16,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minipolycom import fused
+from minipolycom.bench.timing import check_rounds, milliseconds, now, pick_device, spread, take_turns
 from minipolycom.hardware import tune_cpu
 
 SHAPES = ((4096, 2048), (4096, 512))
@@ -43,12 +41,11 @@ def bench_activations(
     torch.compile. `tune` sets the allocator as the course does, for all variants alike: eager ones gain most by it.
     Raises ValueError for an unknown device or dtype and for fewer than two rounds.
     """
-    device = _pick_device(device)
+    device = pick_device(device)
     for name in dtypes:
         if name not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"unknown dtype {name!r}; known: float32, bfloat16, float16")
-    if rounds < 2:
-        raise ValueError(f"a spread needs at least two rounds; got {rounds}")
+    check_rounds(rounds)
     settings, threads, rows = tune_cpu(tune), torch.get_num_threads(), []
     try:
         torch.set_num_threads(1)
@@ -64,27 +61,6 @@ def bench_activations(
     finally:
         torch.set_num_threads(threads)
     return [row | {"threads": 1, "settings": settings} for row in rows]
-
-
-def table(rows: list[dict]) -> str:
-    """The rows of `bench_activations` as text, one block for each device, dtype and shape."""
-    if not rows:
-        return ""
-    first = rows[0]
-    lines = [f"{first['threads']} thread. {first['settings']}. Medians, and the quartiles of the speed-up."]
-    heading = None
-    for row in rows:
-        if heading != (heading := (row["device"], row["dtype"], row["shape"], row["baseline"])):
-            lines += ["", f"{row['shape']} {row['dtype']} on {row['device']}, speed-up over: {row['baseline']}"]
-            lines += [
-                f"{'variant':34} {'forward ms':>10} {'both ms':>9} {'speed-up':>9} {'quartiles':>13} {'saved':>6}"
-            ]
-        quartiles = f"{row['speedup_low']:.2f} - {row['speedup_high']:.2f}"
-        lines.append(
-            f"{row['variant']:34} {row['ms_forward']:10.2f} {row['ms_both']:9.2f} "
-            f"{row['speedup']:9.2f} {quartiles:>13} {row['saved_units']:6.2f}"
-        )
-    return "\n".join(lines)
 
 
 # The authors' formulas, as plainly as they write them, but with fp32 inside whatever the input
@@ -182,36 +158,32 @@ def _measure(inputs: list[Tensor], variants: dict[str, Callable], hidden: int, r
     first = variants[next(iter(variants))](*inputs)
     g = torch.randn(first.shape, generator=torch.Generator().manual_seed(1)).to(first)
     saved = {name: _saved_bytes(function, inputs) / (hidden * x.element_size()) for name, function in variants.items()}
-    forward, both = ({name: [] for name in variants} for _ in range(2))
-    for round_ in range(-1, rounds):  # the first one compiles and warms up
-        for name, function in variants.items():
-            start = _now(x)
+
+    def timed(function: Callable) -> Callable[[], tuple[float, float]]:
+        def forward_and_backward() -> tuple[float, float]:
+            start = now(x)
             y = function(*inputs)
-            middle = _now(x)
+            middle = now(x)
             gradients = torch.autograd.grad(y, inputs, g, allow_unused=True)
-            end = _now(x)
-            if round_ >= 0:
-                forward[name].append(_milliseconds(start, middle))
-                both[name].append(_milliseconds(start, end))
-            del y, gradients
-    rows = []
-    for name in variants:
-        baseline = _baseline(name)
-        ratios = [there / here for there, here in zip(both[baseline], both[name], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        rows.append(
-            {
-                "variant": name,
-                "ms_forward": statistics.median(forward[name]),
-                "ms_both": statistics.median(both[name]),
-                "saved_units": saved[name],
-                "baseline": baseline,
-                "speedup": middle,
-                "speedup_low": low,
-                "speedup_high": high,
-            }
-        )
-    return rows
+            end = now(x)
+            del y, gradients  # only now, so that giving memory back is not timed
+            return milliseconds(start, middle), milliseconds(start, end)
+
+        return forward_and_backward
+
+    times = take_turns({name: timed(function) for name, function in variants.items()}, rounds)
+    both = {name: [total for _, total in times[name]] for name in variants}
+    return [
+        {
+            "variant": name,
+            "ms_forward": statistics.median(forward for forward, _ in times[name]),
+            "ms_both": statistics.median(both[name]),
+            "saved_units": saved[name],
+            "baseline": _baseline(name),
+            **spread(both[_baseline(name)], both[name], "speedup"),
+        }
+        for name in variants
+    ]
 
 
 def _baseline(name: str) -> str:
@@ -237,26 +209,3 @@ def _saved_bytes(function: Callable, inputs: list[Tensor]) -> int:
         y = function(*inputs)
     del y
     return sum(kept.values())
-
-
-def _now(x: Tensor):
-    if x.is_cuda:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-    return time.thread_time()
-
-
-def _milliseconds(start, end) -> float:
-    if isinstance(start, float):
-        return 1e3 * (end - start)
-    end.synchronize()
-    return start.elapsed_time(end)
-
-
-def _pick_device(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}; known: auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device on this machine: use device='cpu', or 'auto'")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
