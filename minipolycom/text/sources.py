@@ -160,15 +160,18 @@ class Hub:
         return f"{self.name}:{self.config}:{self.characters}"
 
     def documents(self) -> Documents:
-        if not self.is_local:
-            _check_on_hub(self.name)
-        with _told_in_one_line(self.label):
-            splits = load_dataset(self.name, self.config or None, streaming=True)
-            split = "train" if "train" in splits else next(iter(splits))
-            texts = _texts(splits[split], self.label, self.characters)
+        with told_in_one_line(self.label):
+            split, rows = self.open("train")
+            texts = _texts(rows, self.label, self.characters)
         taken = sum(map(len, texts))
         documents = [(str(row), text) for row, text in enumerate(texts)]
         return _divided(documents, f"{self.label}, first {taken:,} characters of {split}")
+
+    def open(self, *preferred: str) -> tuple[str, IterableDataset]:
+        """The name and the rows of the first of these splits that is there, else of the first split of all."""
+        splits = load_dataset(self.name, self.config or None, streaming=True)
+        split = next((name for name in preferred if name in splits), next(iter(splits)))
+        return split, splits[split]
 
 
 class Generated:
@@ -260,7 +263,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_table(path: Path) -> list[str]:
-    with _told_in_one_line(str(path)):
+    with told_in_one_line(str(path)):
         reader = TABLE_SUFFIXES[path.suffix.lower()]
         rows = load_dataset(reader, data_files=escape(str(path)), split="train", streaming=True)
         return _texts(rows, path.name)
@@ -299,8 +302,11 @@ def _text_column(row: dict) -> str:
     return of_text[0]
 
 
-def _check_on_hub(name: str) -> None:
-    """One question to the Hub: `load_dataset` would try for half a minute before it says that there is no network."""
+def check_on_hub(name: str, otherwise: str) -> None:
+    """One question to the Hub: `load_dataset` would try for half a minute before it says that there is no network.
+
+    Raises ValueError, which recommends the sources in `otherwise` where the Hub cannot be reached.
+    """
     try:
         HfApi().dataset_info(name, timeout=10)
     except RepositoryNotFoundError:
@@ -312,12 +318,12 @@ def _check_on_hub(name: str) -> None:
     except Exception as error:  # which class means "no network" depends on the HTTP library beneath huggingface_hub
         raise ValueError(
             f"the Hugging Face Hub cannot be reached for {name!r} ({type(error).__name__}); "
-            "check the network, or use stdlib or files:PATH, which need none"
+            f"check the network, or use {otherwise}, which need none"
         ) from None
 
 
 @contextmanager
-def _told_in_one_line(label: str) -> Iterator[None]:
+def told_in_one_line(label: str) -> Iterator[None]:
     """Turn whatever a reader of `datasets` raises into a ValueError of one line, and keep back what it logs."""
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
