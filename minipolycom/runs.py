@@ -6,7 +6,7 @@
     environment.json    versions and machine
     tokenizer.json      so that text can be sampled without the data
     model.safetensors   the weights
-    checkpoint.ckpt     weights, optimizer and loop state, from which training goes on
+    checkpoints/        step-00000050.ckpt and so on: weights, optimizer and loop state, from which training goes on
     .lock               held by the process that trains into the folder
 
 Each file is replaced in one step or only appended to, so a run that is killed is whole up to its last row, and can be

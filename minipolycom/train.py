@@ -24,10 +24,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
+from minipolycom.activations import PolyNorm, PolyReLU
+from minipolycom.checking import check_kinds, check_known, check_seed
+from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.model import GPT, GPTConfig, next_token_loss
-from minipolycom.runs import Run, differing_fields, reading, replacing, write_rows
+from minipolycom.runs import Run, differing_fields, replacing, write_rows
 from minipolycom.text import TokenBatch, TokenData
 
 PRESET_TRAINING: dict[str, dict] = {
@@ -35,6 +37,10 @@ PRESET_TRAINING: dict[str, dict] = {
     "nano": {"batch_size": 16, "learning_rate": 3e-3, "steps": 1000},
     "small": {"batch_size": 32, "learning_rate": 1e-3, "steps": 3000},
     "gpt2": {"batch_size": 32, "learning_rate": 6e-4, "steps": 20_000},
+    "tiny-moe": {"batch_size": 16, "learning_rate": 4e-3, "steps": 300},
+    "nano-moe": {"batch_size": 16, "learning_rate": 3e-3, "steps": 1000},
+    "small-moe": {"batch_size": 32, "learning_rate": 1e-3, "steps": 3000},
+    "olmoe-1b-7b": {"batch_size": 1024, "learning_rate": 4e-4, "steps": 47_684},
 }
 """Batch size, peak learning rate and steps that suit each preset of the model."""
 
@@ -59,6 +65,10 @@ class TrainConfig:
     """AdamW's memory of the squared gradient."""
     gradient_clip: float = 1.0
     """Largest norm of the whole gradient; a longer one is scaled down to it."""
+    balance_weight: float = 1e-2
+    """Weight of the load-balance loss of experts in the loss that is minimised; the rows hold the plain loss."""
+    z_weight: float = 1e-3
+    """Weight of the z-loss, which keeps the logits of the experts' router small."""
     log_every: int = 10
     """Steps between two rows of the training loss."""
     eval_every: int = 50
@@ -67,6 +77,8 @@ class TrainConfig:
     """Validation batches per measurement, always the same ones."""
     checkpoint_every: int = 50
     """Steps between two checkpoints."""
+    keep_checkpoints: int = 2
+    """How many checkpoints are kept, the newest ones; 0 keeps all."""
     seed: int = 0
     """Seed of the initial weights."""
     precision: str = "auto"
@@ -85,7 +97,7 @@ class TrainConfig:
         for name in ("learning_rate", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is positive; got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay"):
+        for name in ("warmup_steps", "weight_decay", "balance_weight", "z_weight", "keep_checkpoints"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
@@ -110,9 +122,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
     The coefficients set the shape of a function, not the size of a map: PolyCom's code excludes them too.
     """
-    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    kept = {id(p) for m in model.modules() if isinstance(m, nn.Embedding | PolyNorm | PolyReLU) for p in m.parameters()}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in embedded]
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in kept]
     chosen = {id(p) for p in decayed}
     return [
         {"params": decayed, "weight_decay": weight_decay},
@@ -179,6 +191,9 @@ class LanguageModel(L.LightningModule):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss = next_token_loss(self.gpt(batch.inputs), batch.targets)
         self.loss = loss.detach()
+        if self.gpt.config.n_experts:
+            loss = loss + self.config.balance_weight * self.gpt.balance_loss()
+            loss = loss + self.config.z_weight * self.gpt.z_loss()
         return loss
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
@@ -291,8 +306,11 @@ class Keeper(L.Callback):
     def save(self, trainer: L.Trainer, module: LanguageModel, batch: TokenBatch) -> None:
         module.check(batch)  # what is kept is good: training can go on from it
         if self.run.path:
-            with replacing(self.run.path / "checkpoint.ckpt") as partial:
+            file = checkpoint_file(self.run.path, self.run.step)
+            file.parent.mkdir(exist_ok=True)
+            with replacing(file) as partial:
                 trainer.save_checkpoint(partial)
+            keep_newest(self.run.path, module.config.keep_checkpoints)
         self.run.keep(module.gpt.state_dict())
         self.run.saved_step = self.run.step
         self.run.write_status()
@@ -467,18 +485,20 @@ def open_run(run: Run) -> tuple[Run, Path | None]:
         )
     if held.finished:
         return held, None
-    checkpoint = held.path / "checkpoint.ckpt"
-    if not checkpoint.is_file():
+    found = newest_whole(held.path)
+    if found.file is None:
         return run, None
-    with reading(checkpoint):
-        held.step = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"]
-        check_kind("global_step", held.step, int)
-    held.saved_step = held.step
+    for file in found.damaged:
+        file.unlink()  # or it would count among the newest
+    if found.damaged:
+        lost = f"{found.damaged[0].name} is damaged ({found.reason})"
+        warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
+    held.step = held.saved_step = found.step
     held.rows = [row for row in held.rows if row["step"] <= held.step]
     write_rows(held.path, held.rows)
     held.status, held.message = "running", ""
     held.write_status()
-    return held, checkpoint
+    return held, found.file
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def test_train_then_sample(tmp_path, capsys, activation):
     loss = float(re.search(r"validation loss ([\d.]+)", printed)[1])
     entropy = float(re.search(r"unigram entropy of the same text ([\d.]+)", printed)[1])
     assert loss < entropy  # a model of 20 thousand parameters, after 60 steps: already better than letter frequencies
-    assert {"config.json", "rows.jsonl", "checkpoint.ckpt", "model.safetensors"} <= {f.name for f in out.iterdir()}
+    assert {"config.json", "rows.jsonl", "checkpoints", "model.safetensors"} <= {f.name for f in out.iterdir()}
     main(["sample", str(out), "--prompt", "def ", "--tokens", "20"])
     text = capsys.readouterr().out
     assert text.startswith("def ")
@@ -268,7 +268,7 @@ def test_interrupting_the_command_leaves_a_run_that_goes_on(tmp_path):
         "import os, signal, threading, time\n"
         "from minipolycom.cli import main\n"
         "def interrupt():\n"
-        f"    while not os.path.exists({str(out / 'checkpoint.ckpt')!r}): time.sleep(0.02)\n"
+        f"    while not os.path.exists({str(out / 'checkpoints' / 'step-00000010.ckpt')!r}): time.sleep(0.02)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "threading.Thread(target=interrupt, daemon=True).start()\n"
         f"main({['train', '--out', str(out), *SHAPE, '--steps', '100000', '--checkpoint-every', '10']!r})\n"

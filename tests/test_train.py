@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from minipolycom.activations import ACTIVATION_NAMES
+from minipolycom.checkpoints import checkpoint_file, checkpoints
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.runs import Run
 from minipolycom.text import TokenData
@@ -175,7 +176,7 @@ def test_a_run_on_disk_can_be_loaded(data, tmp_path):
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("né")) == "né"
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
         "config.json", "rows.jsonl", "status.json", "environment.json", "tokenizer.json", "model.safetensors",
-        "checkpoint.ckpt", ".lock",
+        "checkpoints", ".lock",
     }  # fmt: skip
 
 
@@ -317,15 +318,44 @@ def test_a_second_training_from_the_same_process_is_refused_too(data, tmp_path):
     assert train(data, tmp_path / "run", steps=4, on_row=again).finished
 
 
-def test_a_checkpoint_that_is_cut_off_is_named(data, tmp_path):
+def cut(file):
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def change_one_byte(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, change_one_byte])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_goes_on(data, tmp_path, damage):
+    whole = train(data)
+    control = Control()
+    train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 12 else None)
+    assert list(checkpoints(tmp_path / "run")) == [10, 12]
+    damage(checkpoint_file(tmp_path / "run", 12))
+    with pytest.warns(UserWarning, match=r"step-00000012.ckpt is damaged \(.+\); training goes on from step 10"):
+        resumed = train(data, tmp_path / "run")
+    assert without_time(resumed.rows) == without_time(whole.rows)
+    assert same_weights(resumed, whole)
+
+
+def test_where_all_checkpoints_are_damaged_the_newest_is_named(data, tmp_path):
     control = Control()
     train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 8 else None)
-    file = tmp_path / "run" / "checkpoint.ckpt"
-    file.write_bytes(file.read_bytes()[:1000])
+    for file in checkpoints(tmp_path / "run").values():
+        cut(file)
     with pytest.raises(
-        ValueError, match=r"is damaged: checkpoint.ckpt \(.*\); restore that file, or delete the folder"
+        ValueError, match=r"is damaged: checkpoints/step-00000008.ckpt \(.*\); restore that file, or delete the folder"
     ):
         train(data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(0, [5, 10, 15, 20, 24]), (1, [24]), (3, [15, 20, 24])])
+def test_the_newest_checkpoints_are_kept(data, tmp_path, keep, kept):
+    train(data, tmp_path / "run", keep_checkpoints=keep)
+    assert list(checkpoints(tmp_path / "run")) == kept
 
 
 def test_a_folder_with_another_run_is_refused_with_the_differences(data, tmp_path):
@@ -401,7 +431,7 @@ def test_what_a_diverged_run_keeps_is_good_or_nothing(data, tmp_path, on_disk, a
             held.model()
     if on_disk:
         assert not list(out.glob("*.safetensors"))
-        assert not list(out.glob("*.ckpt"))
+        assert not checkpoints(out)
 
 
 def test_the_last_good_weights_of_a_run_in_memory_stay(data, monkeypatch):
