@@ -37,8 +37,8 @@ class TokenData(LightningDataModule):
         "grammar[:SEED]" (a generated language of known entropy)
     context: tokens in a window (T)
     batch_size: windows in a batch (B)
-    tokenizer: "bytes"; "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text; or, for
-        "grammar", "words"
+    tokenizer: "bytes"; "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text; for
+        "grammar", "words"; or the JSON of a tokenizer that is there already, such as a run's
     seed: chooses the windows of the training batches, together with the number of the step
     cache_dir: folder for packed text; None is $MINIPOLYCOM_CACHE, else minipolycom in the user's cache folder
     hub_characters: how much text is taken from the beginning of a Hub data set
@@ -156,7 +156,8 @@ class TokenData(LightningDataModule):
     def description(self) -> str:
         """One line: where the text comes from, how it is divided, and how many tokens that makes."""
         n_train, n_val = len(self.train_tokens), len(self.val_tokens)
-        tokens = f"{n_train:,} training and {n_val:,} validation tokens ({self._tokenizer_setting})"
+        label = self.tokenizer.name if self._tokenizer_setting.startswith("{") else self._tokenizer_setting
+        tokens = f"{n_train:,} training and {n_val:,} validation tokens ({label})"
         return f"{self._packed.description}: {tokens}"
 
     @property

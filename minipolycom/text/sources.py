@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape, glob
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -169,7 +170,10 @@ class Hub:
 
     def open(self, *preferred: str) -> tuple[str, IterableDataset]:
         """The name and the rows of the first of these splits that is there, else of the first split of all."""
-        splits = load_dataset(self.name, self.config or None, streaming=True)
+        if not self.is_local:
+            check_on_hub(self.name, otherwise="stdlib or files:PATH")
+        with told_in_one_line(self.label):
+            splits = load_dataset(self.name, self.config or None, streaming=True)
         split = next((name for name in preferred if name in splits), next(iter(splits)))
         return split, splits[split]
 
@@ -262,11 +266,40 @@ def _read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_rows(where: str, limit: int = 0) -> tuple[str, list[dict]]:
+    """The rows of a table, all columns, and a label that says which table: "hub:NAME[:CONFIG]", of which the split
+    validation is taken, else test, else the first; or the path of a file .parquet or .jsonl.
+
+    `limit` > 0 takes so many from the beginning. Raises ValueError for a table that is missing, empty or unreadable.
+    """
+    kind, _, rest = where.partition(":")
+    if kind == "hub":
+        split, rows = Hub(rest, characters=1).open("validation", "test")
+        label = f"{where}, {split}"
+    else:
+        path, label = Path(rest if kind == "files" else where).expanduser(), where
+        if not path.is_file() or path.suffix.lower() not in TABLE_SUFFIXES:
+            raise ValueError(
+                f"{where} is no table: give hub:NAME[:CONFIG], or the path of a file {' or '.join(TABLE_SUFFIXES)}"
+            )
+        rows = _open_table(path)
+    with told_in_one_line(label):
+        taken = list(tqdm(islice(rows, limit or None), desc=f"Reading {label}", unit=" rows", delay=1))
+        if not taken:
+            raise ValueError("it has no rows")
+    return label, taken
+
+
 def _read_table(path: Path) -> list[str]:
+    rows = _open_table(path)
     with told_in_one_line(str(path)):
-        reader = TABLE_SUFFIXES[path.suffix.lower()]
-        rows = load_dataset(reader, data_files=escape(str(path)), split="train", streaming=True)
         return _texts(rows, path.name)
+
+
+def _open_table(path: Path) -> IterableDataset:
+    reader = TABLE_SUFFIXES[path.suffix.lower()]
+    with told_in_one_line(str(path)):
+        return load_dataset(reader, data_files=escape(str(path)), split="train", streaming=True)
 
 
 def _texts(rows: IterableDataset, label: str, characters: int | float = math.inf) -> list[str]:

@@ -27,7 +27,8 @@ class Tokenizer(Protocol):
     """What a tokenizer can do.
 
     `decode(encode(text)) == text` for every text; in a sequence cut in the middle of a character, decode shows U+FFFD.
-    `pack` encodes many texts at once into one array, with the separator after each. `to_json` is all that
+    `pack` encodes many texts at once into one array, with the separator after each. `count_bytes` is the length in
+    UTF-8 of the text that tokens write, also where that text is cut within a character. `to_json` is all that
     `load_tokenizer` needs to make the same tokenizer again.
     """
 
@@ -39,6 +40,8 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str: ...
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]: ...
+
+    def count_bytes(self, tokens: Sequence[int] | np.ndarray) -> int: ...
 
     def to_json(self) -> str: ...
 
@@ -60,6 +63,9 @@ class ByteTokenizer:
         content = "".join(text + SEPARATOR for text in texts).encode()
         return np.frombuffer(content, dtype=np.uint8).astype(np.uint16)
 
+    def count_bytes(self, tokens: Sequence[int] | np.ndarray) -> int:
+        return len(tokens)
+
     def to_json(self) -> str:
         return json.dumps({"name": self.name})
 
@@ -75,6 +81,8 @@ class BPETokenizer:
     def __init__(self, bpe: tokenizers.Tokenizer):
         self._bpe = bpe
         self.vocab_size = bpe.get_vocab_size()
+        # in the alphabet of a byte-level encoding each character stands for one byte
+        self._bytes_of = np.array([len(bpe.id_to_token(token) or "") for token in range(self.vocab_size)])
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "BPETokenizer":
@@ -101,6 +109,9 @@ class BPETokenizer:
         dtype = np.uint16 if self.vocab_size <= 2**16 else np.uint32
         encodings = self._bpe.encode_batch_fast([text + SEPARATOR for text in texts])
         return np.concatenate([np.array(encoding.ids, dtype) for encoding in encodings])
+
+    def count_bytes(self, tokens: Sequence[int] | np.ndarray) -> int:
+        return int(self._bytes_of[np.asarray(tokens, dtype=np.int64)].sum())
 
     def to_json(self) -> str:
         return self._bpe.to_str()
@@ -141,6 +152,9 @@ class WordTokenizer:
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
         return np.array(self.encode("".join(text + SEPARATOR for text in texts)), np.uint16)
 
+    def count_bytes(self, tokens: Sequence[int] | np.ndarray) -> int:
+        return len(self.decode(tokens).encode())
+
     def to_json(self) -> str:
         return json.dumps({"name": self.name, "words": self._words[1:]})
 
@@ -154,10 +168,13 @@ def split_words(text: str) -> list[str]:
 def tokenizer_trainer(setting: str) -> Callable[[Iterable[str]], Tokenizer]:
     """The function that makes the tokenizer named by `setting` from training texts.
 
-    Settings: "bytes"; "bpe:VOCAB" with the size of the vocabulary, for example "bpe:4096"; and "words", for a generated
-    language alone.
+    Settings: "bytes"; "bpe:VOCAB" with the size of the vocabulary, for example "bpe:4096"; "words", for a generated
+    language alone; and the JSON of a tokenizer, which learns nothing any more.
     Raises ValueError for any other.
     """
+    if setting.startswith("{"):
+        tokenizer = load_tokenizer(setting)
+        return lambda texts: tokenizer
     kind, _, size = setting.partition(":")
     if setting == "bytes":
         return lambda texts: ByteTokenizer()
