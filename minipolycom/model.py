@@ -30,16 +30,28 @@ from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED
 from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
 
 WIDTH_MULTIPLE = 8
-"""A gated feed-forward's width 8 D / 3 is rounded to the nearest multiple of this."""
+"""The width of a gated feed-forward, and that of an expert, is rounded to the nearest multiple of this."""
+
+COEFFICIENTS = ("shared", "per_expert")
+"""Whose the activation coefficients of a layer with experts are."""
 
 PRESETS: dict[str, dict] = {
     "tiny": {"n_layers": 2, "n_heads": 4, "d_model": 128, "context": 128},
     "nano": {"n_layers": 4, "n_heads": 4, "d_model": 192, "context": 256},
     "small": {"n_layers": 8, "n_heads": 8, "d_model": 512, "context": 512},
     "gpt2": {"n_layers": 12, "n_heads": 12, "d_model": 768, "context": 1024, "vocab_size": 50304, "tied": True},
-}
+    "tiny-moe": {"n_layers": 2, "n_heads": 4, "d_model": 128, "context": 128, "n_experts": 8},
+    "nano-moe": {"n_layers": 4, "n_heads": 4, "d_model": 192, "context": 256, "n_experts": 8},
+    "small-moe": {"n_layers": 8, "n_heads": 8, "d_model": 512, "context": 512, "n_experts": 16},
+    "olmoe-1b-7b": {
+        "n_layers": 16, "n_heads": 16, "d_model": 2048, "context": 4096, "vocab_size": 50304, "expansion": 6.0,
+        "n_experts": 64, "experts_per_token": 8,
+    },
+}  # fmt: skip
 """Sizes by name. `tiny` trains in under a minute on two cores, `nano` in minutes; `small` (25 M parameters) in minutes
-on a GPU; `gpt2` has the shape of GPT-2 with 124 M parameters."""
+on a GPU; `gpt2` has the shape of GPT-2 with 124 M parameters. With `-moe` the feed-forward is shared out among experts,
+2 of which serve each token; `olmoe-1b-7b` has the shape of PolyCom's experiments with OLMoE, 1.3 of 6.9 billion
+parameters active."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +74,16 @@ class GPTConfig:
     """Whether the output head shares the embedding's matrix."""
     rope_base: float = 10_000.0
     """Base of the rotary frequencies."""
+    expansion: float = 4.0
+    """Width of a feed-forward without a gate, in units of d_model; one with a gate has two thirds of it."""
+    n_experts: int = 0
+    """Experts that share out each feed-forward (E); 0 for one dense feed-forward."""
+    experts_per_token: int = 2
+    """Experts that serve each token (S), chosen by the router."""
+    n_shared_experts: int = 0
+    """Experts that serve every token, beside the chosen ones."""
+    coefficients: str = "shared"
+    """Whether the experts of a layer have one set of activation coefficients (shared) or one each (per_expert)."""
 
     def __post_init__(self):
         check_kinds(self)
@@ -80,6 +102,39 @@ class GPTConfig:
         check_known("activation", self.activation, ACTIVATION_NAMES)
         if self.rope_base <= 1:
             raise ValueError(f"rope_base is greater than 1; got {self.rope_base}")
+        if self.expansion * self.d_model < 1:
+            raise ValueError(f"expansion times d_model is the feed-forward's width, at least 1; got {self.expansion}")
+        check_known("coefficients", self.coefficients, COEFFICIENTS)
+        self._check_experts()
+
+    def _check_experts(self) -> None:
+        for field in ("n_experts", "n_shared_experts"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} is not negative; got {getattr(self, field)}")
+        if self.n_experts == 0:
+            for field, dense in (("n_shared_experts", 0), ("coefficients", "shared")):
+                if getattr(self, field) != dense:
+                    raise ValueError(
+                        f"{field}={getattr(self, field)!r} is about experts, and n_experts=0 means that there are "
+                        "none: give n_experts"
+                    )
+            return
+        if not 1 <= self.experts_per_token <= self.n_experts:
+            raise ValueError(
+                f"the router chooses experts_per_token among n_experts={self.n_experts}: from 1 to {self.n_experts}; "
+                f"got {self.experts_per_token}"
+            )
+        if self.coefficients == "per_expert" and self.activation not in ("polyrelu", "polynorm"):
+            raise ValueError(
+                f"{self.activation} has no coefficients, so experts cannot have their own: "
+                "set coefficients='shared', or activation to polyrelu or polynorm"
+            )
+        active = self.experts_per_token + self.n_shared_experts
+        if self.d_ff < active * WIDTH_MULTIPLE:
+            raise ValueError(
+                f"{active} active experts share out the width {self.d_ff} of a dense feed-forward, and each is at "
+                f"least {WIDTH_MULTIPLE} wide: widen d_model or take fewer experts_per_token"
+            )
 
     @classmethod
     def preset(cls, name: str, **overrides) -> "GPTConfig":
@@ -91,19 +146,87 @@ class GPTConfig:
 
     @property
     def d_ff(self) -> int:
-        """Feed-forward width (F), matched in parameters: 4 D without a gate, 8 D / 3 (rounded to 8) with one."""
+        """Width of a dense feed-forward (F), matched in parameters: expansion D, with a gate 2/3 of it rounded to 8."""
         if self.activation not in GATED:
-            return 4 * self.d_model
-        return max(WIDTH_MULTIPLE, WIDTH_MULTIPLE * round(8 * self.d_model / 3 / WIDTH_MULTIPLE))
+            return round(self.expansion * self.d_model)
+        return max(WIDTH_MULTIPLE, WIDTH_MULTIPLE * round(2 * self.expansion * self.d_model / 3 / WIDTH_MULTIPLE))
+
+    @property
+    def d_expert(self) -> int:
+        """Width of one expert: those that serve a token are together as wide as d_ff, up to rounding each to 8."""
+        return WIDTH_MULTIPLE * round(self.d_ff / (self.experts_per_token + self.n_shared_experts) / WIDTH_MULTIPLE)
 
     @property
     def n_parameters(self) -> int:
         """Learnable numbers of the model of this shape, a tied head counted once; known without making it."""
-        gated = self.activation in GATED
-        coefficients = ACTIVATIONS[GATED.get(self.activation, self.activation)]().parameters()
-        matrices = 4 * self.d_model**2 + (3 if gated else 2) * self.d_model * self.d_ff
-        block = matrices + 2 * self.d_model + sum(coefficient.numel() for coefficient in coefficients)
+        return self._count_parameters(self.n_experts)
+
+    @property
+    def n_active_parameters(self) -> int:
+        """Those of them that serve one token: of the routed experts only the chosen ones."""
+        return self._count_parameters(self.experts_per_token if self.n_experts else 0)
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of a training step per token: 6 N + 12 L D T.
+
+        N are the active parameters that multiply (all but the embedding's rows and the vectors), 2 operations each
+        forward and 4 backward; 12 L D T are the scores and mixtures of attention over the whole context, as if it were
+        not causal. Source: Chowdhery et al., "PaLM", 2022, appendix B.
+        """
+        matrices = self.n_layers * self._matrices(self.experts_per_token) + self.vocab_size * self.d_model
+        return 6 * matrices + 12 * self.n_layers * self.d_model * self.context
+
+    def _matrices(self, routed: int) -> int:
+        """Entries of one block's matrices, with so many of the routed experts counted."""
+        per_unit = (3 if self.activation in GATED else 2) * self.d_model
+        if not self.n_experts:
+            return 4 * self.d_model**2 + per_unit * self.d_ff
+        experts = (routed + self.n_shared_experts) * per_unit * self.d_expert
+        return 4 * self.d_model**2 + experts + self.n_experts * self.d_model
+
+    def _count_parameters(self, routed: int) -> int:
+        one_set = sum(p.numel() for p in ACTIVATIONS[GATED.get(self.activation, self.activation)]().parameters())
+        sets = (routed if self.coefficients == "per_expert" else 1) + (self.n_shared_experts > 0)
+        block = self._matrices(routed) + 2 * self.d_model + sets * one_set
         return (1 if self.tied else 2) * self.vocab_size * self.d_model + self.n_layers * block + self.d_model
+
+
+class LayerCache:
+    """Keys and values of one layer at the positions read so far; the first ones fix the batch, dtype and device."""
+
+    def __init__(self, context: int):
+        self.context = context
+        self.length = 0
+        """Positions read so far."""
+        self.kept: Tensor | None = None
+
+    def extend(
+        self, k_BHTK: Float[Tensor, "B H T K"], v_BHTK: Float[Tensor, "B H T K"]
+    ) -> tuple[Float[Tensor, "B H past K"], Float[Tensor, "B H past K"]]:
+        """Keep the keys and values of the next T positions; give those of all positions so far."""
+        B, H, T, K = k_BHTK.shape
+        if self.kept is None:
+            self.kept = k_BHTK.new_empty(2, B, H, self.context, K)
+        start, self.length = self.length, self.length + T
+        self.kept[0, :, :, start : self.length] = k_BHTK
+        self.kept[1, :, :, start : self.length] = v_BHTK
+        return self.kept[0, :, :, : self.length], self.kept[1, :, :, : self.length]
+
+
+class KVCache:
+    """The keys and values of every layer of a model, so that a further token costs one position and not all.
+
+    Made empty, with room for the context; each call of `GPT.forward` with it reads on from where the last one ended.
+    """
+
+    def __init__(self, config: GPTConfig):
+        self.layers = [LayerCache(config.context) for _ in range(config.n_layers)]
+
+    @property
+    def length(self) -> int:
+        """Positions read so far."""
+        return self.layers[0].length
 
 
 class Rotary(nn.Module):
@@ -120,9 +243,9 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angle_TK.cos().float(), persistent=False)
         self.register_buffer("sin", angle_TK.sin().float(), persistent=False)
 
-    def forward(self, x_BHTK: Float[Tensor, "B H T K"]) -> Float[Tensor, "B H T K"]:
-        T = x_BHTK.shape[-2]
-        cos, sin = self.cos[:T].to(x_BHTK.dtype), self.sin[:T].to(x_BHTK.dtype)
+    def forward(self, x_BHTK: Float[Tensor, "B H T K"], start: int = 0) -> Float[Tensor, "B H T K"]:
+        here = slice(start, start + x_BHTK.shape[-2])
+        cos, sin = self.cos[here].to(x_BHTK.dtype), self.sin[here].to(x_BHTK.dtype)
         first, second = x_BHTK.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
@@ -137,27 +260,196 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
         self.rotary = Rotary(config.d_model // config.n_heads, config.context, config.rope_base)
 
-    def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, x_BTD: Float[Tensor, "B T D"], cache: LayerCache | None = None) -> Float[Tensor, "B T D"]:
         q, k, v = rearrange(self.qkv(x_BTD), "B T (three H K) -> three B H T K", three=3, H=self.n_heads)
-        mixed_BHTK = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
+        start = cache.length if cache else 0
+        q, k = self.rotary(q, start), self.rotary(k, start)
+        if cache:
+            k, v = cache.extend(k, v)
+        mixed_BHTK = causal_attention(q, k, v)
         return self.out(rearrange(mixed_BHTK, "B H T K -> B T (H K)"))
+
+
+def causal_attention(
+    q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H S K"], v: Float[Tensor, "B H S K"]
+) -> Float[Tensor, "B H T K"]:
+    """softmax(q k^T / sqrt(K)) v, where each of the last T of the S positions looks back to the first."""
+    T, S = q.shape[-2], k.shape[-2]
+    if T == S or T == 1:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
+    seen_TS = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen_TS)
 
 
 class FeedForward(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) for a gated activation (SwiGLU, GeGLU)."""
 
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: GPTConfig, width: int | None = None):
         super().__init__()
-        gated = config.activation in GATED
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False) if gated else None
+        width, gated = width or config.d_ff, config.activation in GATED
+        self.up = nn.Linear(config.d_model, width, bias=False)
+        self.gate = nn.Linear(config.d_model, width, bias=False) if gated else None
         self.activation = ACTIVATIONS[GATED.get(config.activation, config.activation)]()
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.down = nn.Linear(width, config.d_model, bias=False)
 
     def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         if self.gate is None:
             return self.down(self.activation(self.up(x_BTD)))
         return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+
+
+class Router(nn.Linear):
+    """The experts' logits, W x, in fp32 or better even under autocast: a rounding must not decide who is chosen."""
+
+    def forward(self, x_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
+        wide = torch.promote_types(x_ND.dtype, torch.float32)
+        with torch.autocast(x_ND.device.type, enabled=False):
+            return F.linear(x_ND.to(wide), self.weight.to(wide))
+
+
+class MoE(nn.Module):
+    """A mixture of experts: each token goes through S of E small feed-forwards, and through the shared one if any.
+
+        y = sum over the S largest logits e of  p_e down_e(activation(up_e(x)))   + shared(x)
+        p = softmax over the chosen logits,   logits = router(x)
+
+    A gated activation has a third matrix per expert, as in FeedForward. No token is dropped: each expert takes all that
+    choose it. After a forward the layer holds, for the N = B T tokens it has just seen,
+
+        load_E           share of the N S slots that each expert got; sums to 1
+        balance_loss     E sum_e load_e P_e with P_e the mean over tokens of softmax(logits)_e: 1 when all are alike
+        z_loss           mean over tokens of logsumexp(logits)^2
+        router_entropy   mean over tokens of the entropy of softmax(logits), in nats
+        chosen_BTS       the experts of each token, likeliest first
+
+    and None in their place while a forward is under way or has failed.
+
+    Sources: Fedus et al., "Switch transformers", 2021 (balance loss; for S > 1 as in Muennighoff et al., "OLMoE", 2024,
+    up to its factor S); Zoph et al., "ST-MoE", 2022 (z-loss); DeepSeek-AI, "DeepSeekMoE", 2024 (shared experts).
+    """
+
+    STATISTICS = ("load_E", "balance_loss", "z_loss", "router_entropy", "chosen_BTS")
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        E, D, width, gated = config.n_experts, config.d_model, config.d_expert, config.activation in GATED
+        self.per_token = config.experts_per_token
+        self.router = Router(D, E, bias=False)
+        self.up = nn.Parameter(torch.empty(E, width, D))
+        self.gate = nn.Parameter(torch.empty(E, width, D)) if gated else None
+        self.down = nn.Parameter(torch.empty(E, D, width))
+        name = GATED.get(config.activation, config.activation)
+        self.per_expert = config.coefficients == "per_expert"
+        self.activation = ACTIVATIONS[name](**({"experts": E} if self.per_expert else {}))
+        self.shared = FeedForward(config, config.n_shared_experts * width) if config.n_shared_experts else None
+        self._forget()
+
+    def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        self._forget()
+        x_ND = rearrange(x_BTD, "B T D -> (B T) D")
+        logits_NE = self.router(x_ND)
+        chosen_logits_NS, chosen_NS = logits_NE.topk(self.per_token)
+        order_M, place_NS, count_E = sort_by_expert(chosen_NS, logits_NE.shape[1])
+        x_MD = TakeRows.apply(as_autocast(x_ND), order_M // self.per_token, place_NS)
+        y_MD = self.experts(x_MD, chosen_NS.flatten()[order_M], count_E)
+        y_NSD = rearrange(TakeRows.apply(y_MD, place_NS.flatten(), order_M[:, None]), "(N S) D -> N S D", N=len(x_ND))
+        y_ND = (y_NSD * chosen_logits_NS.softmax(-1).to(y_NSD.dtype)[..., None]).sum(1)
+        self._remember(logits_NE, chosen_NS, count_E, x_BTD.shape[:2])
+        y_BTD = y_ND.view(x_BTD.shape)
+        return y_BTD if self.shared is None else y_BTD + self.shared(x_BTD)
+
+    def experts(
+        self, x_MD: Float[Tensor, "M D"], expert_M: Int[Tensor, " M"], count_E: Int[Tensor, " E"]
+    ) -> Float[Tensor, "M D"]:
+        """Each row through its expert; rows are sorted by expert, count_E of them each."""
+        of_rows = (expert_M,) if self.per_expert else ()
+        up_MF = expert_linear(x_MD, self.up, count_E)
+        if self.gate is None:
+            return expert_linear(self.activation(up_MF, *of_rows), self.down, count_E)
+        gate_MF = expert_linear(x_MD, self.gate, count_E)
+        return expert_linear(self.activation(gate_MF) * up_MF, self.down, count_E)
+
+    def _forget(self) -> None:
+        for name in self.STATISTICS:
+            setattr(self, name, None)
+
+    def _remember(self, logits_NE: Tensor, chosen_NS: Tensor, count_E: Tensor, leading: torch.Size) -> None:
+        lse_N = logits_NE.logsumexp(-1)
+        probability_NE = (logits_NE - lse_N[:, None]).exp()
+        self.load_E = count_E / count_E.sum()
+        self.balance_loss = len(count_E) * (self.load_E * probability_NE.mean(0)).sum()
+        self.z_loss = lse_N.square().mean()
+        self.router_entropy = (lse_N - (probability_NE * logits_NE).sum(-1)).mean().detach()
+        self.chosen_BTS = chosen_NS.view(*leading, -1)
+
+    def __getstate__(self) -> dict:
+        """What a copy takes over: not the statistics, which hang on the graph of the last forward."""
+        return {**self.__dict__, **dict.fromkeys(self.STATISTICS)}
+
+
+def sort_by_expert(
+    chosen_NS: Int[Tensor, "N S"], n_experts: int
+) -> tuple[Int[Tensor, " M"], Int[Tensor, "N S"], Int[Tensor, " E"]]:
+    """The M = N S slots sorted by expert, the place of each slot in that order, and how many each expert got."""
+    expert_M = chosen_NS.flatten()
+    order_M = expert_M.argsort(stable=True)
+    place_M = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M), device=order_M.device))
+    return order_M, place_M.view_as(chosen_NS), torch.bincount(expert_M, minlength=n_experts)
+
+
+class TakeRows(torch.autograd.Function):
+    """Rows of x by index; `taken` says, for each row of x, at which places of the result it stands.
+
+    Backward gathers by that table and sums; autograd, which does not know it, would add row after row.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, taken: Tensor) -> Tensor:
+        ctx.save_for_backward(taken)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple[Tensor, None, None]:
+        (taken,) = ctx.saved_tensors
+        dx = g.index_select(0, taken.flatten())
+        return dx if taken.shape[1] == 1 else dx.view(*taken.shape, -1).sum(1), None, None
+
+
+def as_autocast(x: Tensor) -> Tensor:
+    """x in the dtype that autocast, where it is on, gives to a matrix product: grouped ones it does not know."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
+def expert_linear(
+    x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], count_E: Int[Tensor, " E"]
+) -> Float[Tensor, "M O"]:
+    """Each row times its expert's matrix, W_e x; rows are sorted by expert, count_E of them each."""
+    weight_EOI = weight_EOI.to(x_MI.dtype)
+    if can_group(x_MI, weight_EOI):
+        return F.grouped_mm(x_MI, weight_EOI.transpose(1, 2), offs=count_E.cumsum(0, dtype=torch.int32))
+    return plain_expert_linear(x_MI, weight_EOI, count_E)
+
+
+def plain_expert_linear(
+    x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], count_E: Int[Tensor, " E"]
+) -> Float[Tensor, "M O"]:
+    """`expert_linear` one expert after another, for whatever torch's grouped product does not take."""
+    # unbind, and not weight[e]: the gradient of an index is a zero tensor as large as all experts, for each expert
+    pieces = zip(x_MI.split(count_E.tolist()), weight_EOI.unbind(0), strict=True)
+    return torch.cat([F.linear(x, weight) for x, weight in pieces])
+
+
+def can_group(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"]) -> bool:
+    """Whether torch's grouped product takes these: its dtypes, rows that start at multiples of 16 bytes."""
+    if x_MI.device.type == "cuda":
+        takes = x_MI.dtype == torch.bfloat16 and torch.cuda.get_device_capability(x_MI.device) >= (8, 0)
+    else:
+        takes = x_MI.device.type == "cpu" and x_MI.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    if torch.compiler.is_compiling():
+        takes = takes and x_MI.dtype == torch.bfloat16
+    aligned = all(size * x_MI.element_size() % 16 == 0 for size in weight_EOI.shape[1:])
+    return takes and aligned and len(x_MI) > 0
 
 
 class Block(nn.Module):
@@ -168,10 +460,10 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(config.d_model, eps=1e-6)
         self.attention = Attention(config)
         self.feed_forward_norm = nn.RMSNorm(config.d_model, eps=1e-6)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = MoE(config) if config.n_experts else FeedForward(config)
 
-    def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD))
+    def forward(self, x_BTD: Float[Tensor, "B T D"], cache: LayerCache | None = None) -> Float[Tensor, "B T D"]:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cache)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
@@ -196,16 +488,21 @@ class GPT(nn.Module):
     def _initialise(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         std = math.sqrt(2 / (5 * self.config.d_model))
+        shrunk = 1 / math.sqrt(2 * self.config.n_layers)
         for name, module in self.named_modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.d_model**-0.5, generator=generator)
             elif isinstance(module, nn.Linear):
-                to_residual = name.endswith(("attention.out", "feed_forward.down"))
-                scale = 1 / math.sqrt(2 * self.config.n_layers) if to_residual else 1.0
-                nn.init.normal_(module.weight, std=std * scale, generator=generator)
+                to_residual = name.endswith(("attention.out", ".down"))
+                nn.init.normal_(module.weight, std=std * shrunk if to_residual else std, generator=generator)
+            elif isinstance(module, MoE):
+                for weight in (module.up, module.gate):
+                    if weight is not None:
+                        nn.init.normal_(weight, std=std, generator=generator)
+                nn.init.normal_(module.down, std=std * shrunk, generator=generator)
 
-    def forward(self, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """Logits of the next token at each position.
+    def forward(self, tokens_BT: Int[Tensor, "B T"], cache: KVCache | None = None) -> Float[Tensor, "B T V"]:
+        """Logits of the next token at each position. With a cache, the tokens go on from those that it has read.
 
         Raises ValueError for what is not a batch of sequences of whole numbers, for a sequence longer than the context
         and, on a CPU, for a token outside the vocabulary; a GPU finds that one too, with an error of its own.
@@ -215,17 +512,18 @@ class GPT(nn.Module):
                 f"tokens are int64 or int32 of the shape (batch, time); got {tokens_BT.dtype} of the shape "
                 f"{tuple(tokens_BT.shape)}"
             )
-        if tokens_BT.shape[1] > self.config.context:
+        length = tokens_BT.shape[1] + (cache.length if cache else 0)
+        if length > self.config.context:
             raise ValueError(
-                f"a sequence of {tokens_BT.shape[1]} tokens is longer than the model's context of {self.config.context}"
+                f"a sequence of {length} tokens is longer than the model's context of {self.config.context}"
             )
         try:
             x_BTD = self.embedding(tokens_BT)
         except IndexError:  # asking beforehand would make a GPU wait at each step
             outside = tokens_BT[(tokens_BT < 0) | (tokens_BT >= self.config.vocab_size)]
             self._refuse_token(int(outside[0]))
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, cache.layers[layer] if cache else None)
         return self.head(self.norm(x_BTD))
 
     @property
@@ -233,19 +531,41 @@ class GPT(nn.Module):
         """Number of learnable numbers, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def balance_loss(self) -> Float[Tensor, ""] | float:
+        """Mean of the load-balance losses that the MoE layers hold from the last forward; 0 without such layers."""
+        return self._mean_of_layers("balance_loss")
+
+    def z_loss(self) -> Float[Tensor, ""] | float:
+        """Mean of the z-losses that the MoE layers hold from the last forward; 0 without such layers."""
+        return self._mean_of_layers("z_loss")
+
+    def _mean_of_layers(self, name: str) -> Tensor | float:
+        losses = [getattr(block.feed_forward, name) for block in self.blocks if isinstance(block.feed_forward, MoE)]
+        if None in losses:
+            raise ValueError(f"the {name} of experts is known after a forward: call the model on tokens first")
+        return sum(losses) / max(1, len(losses))
+
     def _refuse_token(self, token: int) -> NoReturn:
         raise ValueError(f"token {token} is outside the vocabulary of {self.config.vocab_size}")
 
     def stream(
-        self, tokens: list[int], n_new: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0
+        self,
+        tokens: list[int],
+        n_new: int,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
     ) -> Iterator[int]:
         """Yield `n_new` tokens one by one, each drawn from softmax(logits / temperature) and appended to the input.
 
-        temperature 0 takes the likeliest token; top_k > 0 draws among the top_k likeliest only. The window slides
-        once the text is longer than the context.
+        temperature 0 takes the likeliest token; top_k > 0 draws among the top_k likeliest only, top_p < 1 among the
+        fewest likeliest that have that probability together. Keys and values are kept from token to token; once the
+        text is longer than the context the window slides, and is read anew for each token.
 
         Raises ValueError at once for an empty prompt, a token outside the vocabulary, a negative temperature, top_k or
-        n_new, and for a seed that torch does not take.
+        n_new, a top_p outside (0, 1], and for a seed that torch does not take.
+        Source of top_p: Holtzman et al., "The curious case of neural text degeneration", 2019.
         """
         if not tokens:
             raise ValueError("generation continues a text: give at least one token")
@@ -257,31 +577,57 @@ class GPT(nn.Module):
             check_kind(name, value, kind)
             if value < 0:
                 raise ValueError(f"{name} is not negative; got {value}")
-        return self._draw(tokens, n_new, temperature, top_k, seed)
+        check_kind("top_p", top_p, float)
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p is a probability greater than 0; got {top_p}")
+        return self._draw(tokens, n_new, temperature, top_k, top_p, seed)
 
     @torch.no_grad()
-    def _draw(self, tokens: list[int], n_new: int, temperature: float, top_k: int, seed: int) -> Iterator[int]:
+    def _draw(
+        self, tokens: list[int], n_new: int, temperature: float, top_k: int, top_p: float, seed: int
+    ) -> Iterator[int]:
         device = self.embedding.weight.device
         generator = torch.Generator(device).manual_seed(seed)
-        text = list(tokens)
+        text, cache = list(tokens), KVCache(self.config)
         for _ in range(n_new):
-            window = torch.tensor([text[-self.config.context :]], device=device)
-            logits_V = self(window)[0, -1].float()
-            if 0 < top_k < len(logits_V):
-                logits_V[logits_V < logits_V.topk(top_k).values[-1]] = -math.inf
+            if len(text) > self.config.context:  # every position of the window has changed, so nothing can be kept
+                cache = KVCache(self.config)
+            unread = text[-self.config.context :][cache.length :]
+            logits_V = self(torch.tensor([unread], device=device), cache)[0, -1].float()
             if temperature == 0:
                 token = int(logits_V.argmax())
             else:
-                probability_V = (logits_V / temperature).softmax(-1)
+                probability_V = likeliest(logits_V / temperature, top_k, top_p).softmax(-1)
                 token = int(torch.multinomial(probability_V, 1, generator=generator))
             text.append(token)
             yield token
 
     def generate(
-        self, tokens: list[int], n_new: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0
+        self,
+        tokens: list[int],
+        n_new: int,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
     ) -> list[int]:
         """The prompt and the `n_new` tokens of `stream`, as one list."""
-        return [*tokens, *self.stream(tokens, n_new, temperature, top_k, seed)]
+        return [*tokens, *self.stream(tokens, n_new, temperature, top_k, top_p, seed)]
+
+
+def likeliest(logits_V: Float[Tensor, " V"], top_k: int, top_p: float) -> Float[Tensor, " V"]:
+    """The logits, -inf in place of all but the top_k largest (0: all), and of those that the others outweigh by top_p.
+
+    A token stays when those likelier than it have less than top_p of the probability; the likeliest always does.
+    """
+    if 0 < top_k < len(logits_V):
+        logits_V = logits_V.masked_fill(logits_V < logits_V.topk(top_k).values[-1], -math.inf)
+    if top_p < 1:
+        sorted_V, order_V = logits_V.sort(descending=True)
+        probability_V = sorted_V.softmax(-1)
+        likelier_V = probability_V.cumsum(-1) - probability_V
+        logits_V = logits_V.index_fill(0, order_V[likelier_V >= top_p], -math.inf)
+    return logits_V
 
 
 def next_token_loss(logits_BTV: Float[Tensor, "B T V"], targets_BT: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
