@@ -22,8 +22,9 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED, polynorm, polyrelu
+from minipolycom.viz.drawing import blank, capital, curve, describe, footnote, head_panels, panel
 from minipolycom.viz.svg import svg
-from minipolycom.viz.theme import NEUTRAL, PAGE_CSS, PALETTE, STYLE, faint, style, styles
+from minipolycom.viz.theme import NEUTRAL, PAGE_CSS, PALETTE, STYLE, faint, styles
 
 ROW_WIDTH = 256
 STANDARD_ROW: Float[Tensor, " F"] = torch.tensor(
@@ -128,7 +129,7 @@ def lines(
     Raises ValueError for a series whose length is not that of `x`.
     """
     places, look = np.array(x), styles(series)
-    figure = _blank(title, xlabel, ylabel)
+    figure = blank(title, xlabel, ylabel)
     for name, values in series.items():
         values = np.array(values, dtype=float)
         if values.shape != places.shape:
@@ -145,7 +146,7 @@ def lines(
     if "y" in log:
         figure.update_yaxes(type="log", exponentformat="power")
     told = "; ".join(_told(trace) for trace in figure.data)
-    return _describe(figure, alt or f"{title}. {_capital(ylabel)} over {xlabel}: {told}.")
+    return describe(figure, alt or f"{title}. {capital(ylabel)} over {xlabel}: {told}.")
 
 
 def bars(
@@ -158,7 +159,7 @@ def bars(
     names, heights = list(values), [float(v) for v in values.values()]
     look, digits = styles(names), 3 if len(values) <= MOST_TICKS else 2
     by_name = any(name in STYLE for name in names)
-    figure = _blank(title, xlabel, ylabel)
+    figure = blank(title, xlabel, ylabel)
     figure.add_bar(
         x=names, y=heights, name=ylabel, showlegend=False, cliponaxis=False,
         marker=dict(color=[look[name][0] if by_name else PALETTE["blue"] for name in names]),
@@ -170,7 +171,7 @@ def bars(
     if log:
         figure.update_yaxes(type="log", exponentformat="power")
     told = ", ".join(f"{name} {v:.3g}" for name, v in zip(names, heights, strict=True))
-    return _describe(figure, alt or f"{title}. {_capital(ylabel)}: {told}.")
+    return describe(figure, alt or f"{title}. {capital(ylabel)}: {told}.")
 
 
 def heat(
@@ -190,7 +191,7 @@ def heat(
     z = np.array(matrix, dtype=float)
     if z.shape != (len(y), len(x)):
         raise ValueError(f"the matrix has shape {z.shape}, its labels ask for ({len(y)}, {len(x)})")
-    figure = _blank(title, xlabel, ylabel)
+    figure = blank(title, xlabel, ylabel)
     figure.add_heatmap(z=z, x=list(x), y=list(y), name=value, colorscale="Cividis", colorbar=dict(title=value))
     figure.update_layout(margin=dict(t=56))
     (low_y, low_x), (high_y, high_x) = (np.unravel_index(f(z), z.shape) for f in (np.nanargmin, np.nanargmax))
@@ -198,7 +199,7 @@ def heat(
         f"from {z[low_y, low_x]:.3g} ({xlabel} {x[low_x]}, {ylabel} {y[low_y]}) "
         f"to {z[high_y, high_x]:.3g} ({xlabel} {x[high_x]}, {ylabel} {y[high_y]})"
     )
-    return _describe(figure, alt or f"{title}. {_capital(value)} over {xlabel} and {ylabel}, {told}.")
+    return describe(figure, alt or f"{title}. {capital(value)} over {xlabel} and {ylabel}, {told}.")
 
 
 # -- activations ---------------------------------------------------------------------------------------------------
@@ -224,13 +225,13 @@ def activation_curves(
     figure = (
         make_subplots(cols=2, subplot_titles=("activation", "slope"), horizontal_spacing=0.09) if derivative else None
     )
-    figure = _blank("Activations and their slopes" if derivative else "Activations", "x", "f(x)", figure)
+    figure = blank("Activations and their slopes" if derivative else "Activations", "x", "f(x)", figure)
     notes, told = {}, []
     for name, function in _named(activations).items():
         y, slope = follow(function, x, name=name)
-        _curve(figure, name, x, y, of=name)
+        curve(figure, name, x, y, of=name)
         if derivative:
-            _curve(figure, f"{name}, slope", x, slope, of=name, column=2, legend=False)
+            curve(figure, f"{name}, slope", x, slope, of=name, column=2, legend=False)
         if name in GATED:
             notes.setdefault(GATE_NOTE, []).append(name)
         elif not torch.allclose(y, follow(function, x, row=3 * STANDARD_ROW)[0], rtol=1e-3, atol=1e-4):
@@ -244,11 +245,11 @@ def activation_curves(
     noted = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
     if derivative:
         figure.update_layout(yaxis2=dict(title="f′(x)"))
-        _head_panels(figure)
-    _footnote(figure, noted)
+        head_panels(figure)
+    footnote(figure, noted)
     middle = (x_range[0] + x_range[1]) / 2
     sentence = f"Activation curves over x from {x_range[0]:g} over {middle:g} to {x_range[1]:g}: {'; '.join(told)}."
-    return _describe(figure, sentence + (f" In it, {'; '.join(noted)}." if noted else ""))
+    return describe(figure, sentence + (f" In it, {'; '.join(noted)}." if noted else ""))
 
 
 def activation_panels(
@@ -282,23 +283,23 @@ def activation_panels(
 
     titles = ("activation f(x)", "slope f′(x)", f"f(x), one other entry at {outlier:g}")
     figure = make_subplots(cols=3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04)
-    figure = _blank("", "x", "", figure, height=360)
+    figure = blank("", "x", "", figure, height=360)
     for column, ghost in enumerate((y0, slope0, alone["polynorm"]), start=1):
         label = ("at the start", "at the start, slope", "polynorm, that entry at 0")[column - 1]
         figure.add_scatter(
             x=x.numpy(), y=ghost.numpy(), name=label, mode="lines", showlegend=column == 1, hoverinfo="skip",
-            line=dict(color=faint(NEUTRAL, 0.3), width=6, simplify=False), **_panel(column),
+            line=dict(color=faint(NEUTRAL, 0.3), width=6, simplify=False), **panel(column),
         )  # fmt: skip
-    _curve(figure, f"{name}, f(x)", x, y, of=name, legend=name not in made)
-    _curve(figure, f"{name}, slope", x, slope, of=name, column=2, legend=False)
+    curve(figure, f"{name}, f(x)", x, y, of=name, legend=name not in made)
+    curve(figure, f"{name}, slope", x, slope, of=name, column=2, legend=False)
     for other, values in beside.items():
-        _curve(figure, other, x, values, of=other, column=3)
+        curve(figure, other, x, values, of=other, column=3)
     figure.update_xaxes(title="x", zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4), nticks=7)
     figure.update_yaxes(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4), range=[-3.2, 8.2])
-    _head_panels(figure)
+    head_panels(figure)
     at = 150  # x = 2
     moved = {n: float(beside[n][at] - alone[n][at]) for n in made}
-    return _describe(
+    return describe(
         figure,
         f"At x = 2, {name} is {y[at]:.2f} and its slope {slope[at]:.2f}. With one other entry of the row at "
         f"{outlier:g}, polynorm is {beside['polynorm'][at]:.2f} there ({moved['polynorm']:+.2f}) "
@@ -356,7 +357,7 @@ def training_curves(
         runs.setdefault(row["run"], []).append(row)
     activations = [own[0]["activation"] for own in runs.values()]
     labels = [a if activations.count(a) == 1 else run for run, a in zip(runs, activations, strict=True)]
-    figure, look = _blank("Validation loss (dots) and training loss (thin)", AXES[x], LOSS), styles(labels)
+    figure, look = blank("Validation loss (dots) and training loss (thin)", AXES[x], LOSS), styles(labels)
     told = []
     for label, own in zip(labels, runs.values(), strict=True):
         train, val = ([row for row in own if row["split"] == split] for split in ("train", "val"))
@@ -370,7 +371,7 @@ def training_curves(
         figure.update_xaxes(range=[0, end])
     if not runs:
         figure.add_annotation(text="no measurements yet", x=0.5, y=0.5, xref="paper", yref="paper")
-    return _describe(figure, f"{_capital(LOSS)}, over {AXES[x]}. {'; '.join(told) or 'No measurements yet'}.")
+    return describe(figure, f"{capital(LOSS)}, over {AXES[x]}. {'; '.join(told) or 'No measurements yet'}.")
 
 
 def _add_run(figure: go.Figure, label: str, look: tuple[str, str], x: str, train: list, val: list) -> str:
@@ -395,53 +396,6 @@ def _floor(figure: go.Figure, name: str, value: Real, right: Real) -> None:
 
 
 # -- shared pieces -------------------------------------------------------------------------------------------------
-
-
-def _blank(title: str, xlabel: str, ylabel: str, figure: go.Figure | None = None, height: int = 400) -> go.Figure:
-    figure = figure or go.Figure()
-    above = 26 if title else 0  # pixels for the title; below it the legend, which takes room from the plot as it grows
-    figure.update_layout(
-        template="minipolycom", title=title or None, height=height, autosize=True,
-        xaxis=dict(title=xlabel), yaxis=dict(title=ylabel), hovermode="x unified",
-        legend=dict(yref="container", y=1 - above / height, yanchor="top"), margin=dict(t=above + 16),
-    )  # fmt: skip
-    return figure
-
-
-def _describe(figure: go.Figure, sentence: str) -> go.Figure:
-    figure.update_layout(meta={"alt": sentence})
-    return figure
-
-
-def _curve(figure: go.Figure, name: str, x: Tensor, y: Tensor, of: str, column: int = 1, legend: bool = True) -> None:
-    """Add a curve of the activation `of`, in its style, to the panel in that column."""
-    colour, dash = style(of)
-    figure.add_scatter(
-        x=x.numpy(), y=y.numpy(), name=name, mode="lines", legendgroup=of, showlegend=legend, **_panel(column),
-        line=dict(color=colour, dash=dash, width=2.5, simplify=False),
-    )  # fmt: skip
-
-
-def _panel(column: int) -> dict[str, str]:
-    number = "" if column == 1 else str(column)
-    return {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-
-
-def _head_panels(figure: go.Figure, top: Real = 0.92) -> None:
-    """Panel titles at the left of their panels, in the room between these, which end at `top`, and the legend."""
-    for note in figure.layout.annotations:
-        axis = next(a for a in figure.select_xaxes() if abs(sum(a.domain) / 2 - note.x) < 1e-6)
-        note.update(x=axis.domain[0], y=top, xanchor="left", yshift=2, font=dict(size=13))
-    figure.update_yaxes(domain=[0, top])
-
-
-def _footnote(figure: go.Figure, lines: Sequence[str]) -> None:
-    if lines:
-        figure.add_annotation(
-            text="<br>".join(lines), x=0, y=0, yshift=-50, xref="paper", yref="paper", xanchor="left", yanchor="top",
-            align="left", font=dict(size=11),
-        )  # fmt: skip
-        figure.update_layout(margin=dict(b=56 + 16 * len(lines)))
 
 
 def _named(activations: Iterable[str | Callable] | Mapping[str, Callable]) -> dict[str, Callable]:
@@ -471,7 +425,3 @@ def _told(trace: go.Scatter) -> str:
         return f"{trace.name} without a finite value"
     beyond = "" if np.isfinite(y[-1]) else ", then beyond any number"
     return f"{trace.name} from {finite[0]:.3g} to {finite[-1]:.3g}{beyond}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

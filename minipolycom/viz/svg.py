@@ -42,6 +42,7 @@ def svg(figure: BaseFigure, description: str, width: int = 860) -> str:
         panel = _Panel(x_axis, y_axis, traces, page, _range(figure, y_axis, "y", traces))
         places[x_id] = panel
         parts += [*panel.frame(), *(mark for trace in traces for mark in panel.marks(trace))]
+    parts += [_upright(shape, places[shape.xref]) for shape in figure.layout.shapes]
     parts += [_annotation(a, page, places) for a in figure.layout.annotations]
     parts += _legend(legend, left, top - 14)
     label = html.escape(description)
@@ -89,7 +90,9 @@ class _Panel:
                 yield _text(self.left - 8, y + 4, text, anchor="end", size=12)
         for value, text in _ticks(self.x_axis, self.x_range, self.x_names):
             x = self.x(float(value))
-            yield _line(x, self.bottom, x, self.bottom + 4, AXIS) + _text(x, self.bottom + 18, text, "middle", 12)
+            yield _line(x, self.bottom, x, self.bottom + 4, AXIS)
+            if self.x_axis.showticklabels is not False:
+                yield _text(x, self.bottom + 18, text, "middle", 12)
         yield _line(self.left, self.bottom, self.right, self.bottom, AXIS)
         yield _line(self.left, self.top, self.left, self.bottom, AXIS)
         for axis, at_zero in ((self.x_axis, self.x), (self.y_axis, self.y)):
@@ -215,8 +218,9 @@ def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple
 # -- text, lines, legend -------------------------------------------------------------------------------------------
 
 
-def _line(x0: Real, y0: Real, x1: Real, y1: Real, colour: str) -> str:
-    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"/>'
+def _line(x0: Real, y0: Real, x1: Real, y1: Real, colour: str, dashes: str = "") -> str:
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"{dashed}/>'
 
 
 def _rect(x: Real, y: Real, width: Real, height: Real, colour: str = "", title: str = "") -> str:
@@ -233,6 +237,12 @@ def _text(x: Real, y: Real, text: str, anchor: str = "start", size: int = 13, we
 def _title(figure: BaseFigure, left: Real) -> str:
     rows = (figure.layout.title.text or "").split("<br>")
     return "".join(_text(left, 24 + 18 * i, row, size=16 if i == 0 else 12) for i, row in enumerate(rows) if row)
+
+
+def _upright(shape, panel: _Panel) -> str:
+    """The line that `add_vline` draws over the whole height of a panel."""
+    x = panel.x(float(shape.x0))
+    return _line(x, panel.bottom, x, panel.top, shape.line.color, _dashes(shape.line.dash))
 
 
 def _annotation(note, page, panels) -> str:
