@@ -1,11 +1,11 @@
 """minipolycom: measure for yourself what polynomial activations and a rank difference do.
 
-Reading order: activations -> fused -> model -> approximation -> text -> train -> runs -> viz -> learn.
+Reading order: activations -> fused -> model -> spectral -> approximation -> text -> train -> runs -> viz -> learn.
 
 Axis letters, the same in every signature and as suffixes inside functions:
 
     B batch   T time   D model width   F feed-forward width   H heads   K head width   V vocabulary
-    P powers of the polynomial   L layers   N samples (rows)   *batch: leading axes that do not matter
+    P powers of the polynomial   L layers   N samples (rows)   R singular values   *batch: leading axes that do not matter
 
 Public names are looked up on first use, so that `import minipolycom` costs nothing and the activations and the
 transformer work where only torch, einops and jaxtyping are installed.
@@ -29,6 +29,7 @@ _HOMES = {
         "squared_relu",
     ),
     "model": ("GPT", "GPTConfig", "PRESETS", "next_token_loss"),
+    "spectral": ("effective_rank", "singular_values", "weight_spectra"),
     "text": ("TokenData",),
     "train": ("Control", "TrainConfig", "fit"),
     "runs": ("Run",),
