@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ from minipolycom.text.language import ExactModel, MinimalPair, accuracy
 from minipolycom.text.sources import read_rows
 from minipolycom.text.tokenizers import SEPARATOR, Tokenizer
 
-LOGITS_AT_ONCE = 2**24
-"""Batches are as large as this many logits allow: 64 MiB of them in fp32."""
+LOGITS_AT_ONCE = 2**22
+"""Batches are as large as this many logits allow: 32 MiB of them in fp64."""
 
 CONTEXT_COLUMNS = ("context", "passage", "article", "premise", "ctx")
 QUESTION_COLUMNS = ("question", "question_stem", "query", "goal", "prompt", "sentence")
@@ -132,10 +133,12 @@ def _measure(
     logq_BTV = _log_softmax(model, inputs)
     of_tokens = {"loss": -_of_targets(logq_BTV, targets)}
     if exact is not None:
-        logp_BTV = exact(inputs).double()
+        logp_BTV = exact(inputs).to(logq_BTV)
+        unused = logq_BTV.shape[-1] - logp_BTV.shape[-1]  # a model may have more tokens than the text
+        logp_BTV = F.pad(logp_BTV, (0, unused), value=-math.inf)
         gap_BTV = (logp_BTV - logq_BTV).where(logp_BTV > -math.inf, 0.0)  # p ln(p / q) is 0 where p is
         of_tokens |= {"floor": -_of_targets(logp_BTV, targets), "kl": (logp_BTV.exp() * gap_BTV).sum(-1)}
-    numbers = {name: value.flatten().numpy() for name, value in of_tokens.items()}
+    numbers = {name: value.flatten().cpu().numpy() for name, value in of_tokens.items()}
     return numbers if exact is None else numbers | {"kind": exact.kinds(inputs).ravel()}
 
 
@@ -186,7 +189,7 @@ def log_probabilities(
             waiting, taken = waiting[:-n_rows], waiting[-n_rows:]
             # What fills a row comes after its text, where a causal model does not look from within.
             filled = torch.tensor([[*texts[i], *[0] * (longest - len(texts[i]))] for i in taken])
-            nats = _of_targets(_log_softmax(model, filled[:, :-1]), filled[:, 1:])
+            nats = _of_targets(_log_softmax(model, filled[:, :-1]), filled[:, 1:]).cpu()
             for row, i in zip(nats, taken, strict=True):
                 sums[i] = row[starts[i] - 1 : len(texts[i]) - 1].sum()
             bar.update(len(taken))
@@ -266,12 +269,12 @@ def multiple_choice(
 
 
 def _log_softmax(model: nn.Module, tokens_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-    """On the CPU and in fp64, so that sums over many tokens lose nothing."""
-    return model(tokens_BT.to(_device(model))).cpu().double().log_softmax(-1)
+    """Formed in fp64, so that sums over many tokens lose nothing."""
+    return model(tokens_BT.to(_device(model))).double().log_softmax(-1)
 
 
 def _of_targets(logq_BTV: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    return rearrange(logq_BTV.gather(-1, rearrange(targets, "B T -> B T 1")), "B T 1 -> B T")
+    return rearrange(logq_BTV.gather(-1, rearrange(targets.to(logq_BTV.device), "B T -> B T 1")), "B T 1 -> B T")
 
 
 def _rows_at_once(model: nn.Module, length: int) -> int:

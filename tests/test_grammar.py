@@ -349,6 +349,12 @@ def test_words_survive_a_round_trip(text):
     assert words.encode("a\0b") == [1, 0, 2]
 
 
+def test_the_bytes_of_words_count_the_spaces_between_them():
+    words = WordTokenizer(LANGUAGE.words)
+    for text in ("", SENTENCES[0], f"\0{SENTENCES[0]}\0{SENTENCES[1]}\0"):
+        assert words.count_bytes(words.encode(text)) == len(text)
+
+
 def test_the_words_of_a_tokenizer():
     words = tokenizer_trainer("words")(["b a", "c"])
     assert (words.name, words.vocab_size) == ("words", 4)

@@ -101,6 +101,13 @@ def test_a_tokenizer_is_made_again_from_its_json(tokenizer):
     assert again.to_json() == tokenizer.to_json()
 
 
+@pytest.mark.parametrize("text", TRICKY)
+def test_bytes_are_counted_also_where_a_character_is_cut(tokenizer, text):
+    tokens = tokenizer.encode(text)
+    for cut in range(len(tokens) + 1):
+        assert tokenizer.count_bytes(tokens[:cut]) + tokenizer.count_bytes(tokens[cut:]) == len(text.encode())
+
+
 def test_bpe_merges_what_is_frequent_and_trains_the_same_twice():
     texts = [SENTENCE * 3, "the the the then"]
     bpe = BPETokenizer.train(texts, 320)
@@ -405,6 +412,15 @@ def test_packed_text_is_read_from_the_cache(load, essay, monkeypatch):
     assert (text_of(again), again.description, again.bytes_per_token) == expected
     assert isinstance(again.train_tokens, np.memmap)
     assert not again.train_tokens.flags.writeable
+
+
+def test_a_tokenizer_that_is_there_already_is_taken_as_it_is(load, essay):
+    bpe = BPETokenizer.train(["other text"], 262)
+    data = load(str(essay), tokenizer=bpe.to_json())
+    assert data.tokenizer.to_json() == bpe.to_json()
+    assert data.description.endswith("(bpe)")
+    assert text_of(load(**{"source": str(essay)} | data.settings)) == text_of(data)
+    assert data.key != load(str(essay), tokenizer="bpe:262").key
 
 
 def test_what_goes_in_changes_the_key(load, essay, monkeypatch):
