@@ -179,3 +179,34 @@ def sentence(text: str, strong: bool = False, news: bool = True) -> str:
     """A line of HTML; screen readers say it by themselves when it changes, unless it is no `news`."""
     role, weight = ' role="status"' if news else "", 600 if strong else 400
     return f'<p{role} style="margin:0.2em 0; line-height:1.45; font-weight:{weight}">{text}</p>' if text else ""
+
+
+def dropdown(label: str, options: Sequence, value) -> widgets.Dropdown:
+    return widgets.Dropdown(
+        description=label, options=options, value=value, style=WIDE, layout=widgets.Layout(width="auto")
+    )
+
+
+def one_sentence(error: Exception) -> str:
+    """What an error says, in a line; with its type where it is not one of ours."""
+    told = " ".join(str(error).split()) or "no message"
+    return told if isinstance(error, ValueError) else f"{type(error).__name__}: {told}"
+
+
+_going = None
+
+
+def only_one_trains(new) -> None:
+    """Stop the widget that trains in this process, if any, and wait for its last step; `new` takes its place.
+
+    Such a widget has `going`, `superseded`, `stop(reason)` and the thread `conductor`.
+    """
+    global _going
+    other, _going = _going, new
+    if other is None or other is new:
+        return
+    if other.going:
+        other.superseded = True  # its page may be gone already: plotly's script complains about figures without one
+        other.stop("another one was begun")
+    if other.conductor is not None:
+        other.conductor.join()

@@ -16,7 +16,16 @@ from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import style
-from minipolycom.viz.widgets.pieces import WIDE, button, live_figure, rest, sentence, side_by_side
+from minipolycom.viz.widgets.pieces import (
+    WIDE,
+    button,
+    live_figure,
+    one_sentence,
+    only_one_trains,
+    rest,
+    sentence,
+    side_by_side,
+)
 
 LEVEL = 0.02
 """Nats per token within which two single runs are called level: about what another seed changes in a short run."""
@@ -112,7 +121,7 @@ class LiveTraining(widgets.VBox):
             return
         if self.conductor is not None:
             self.conductor.join()
-        _stop_the_other(self)
+        only_one_trains(self)
         self.rows, self.runs, self.errors = [], {}, {}
         self.controls = {name: Control() for name in self.jobs}
         self.reason, self.result.value, self.superseded = "", "", False
@@ -193,7 +202,7 @@ class LiveTraining(widgets.VBox):
             self._train_in_turns()
             self._redraw()
         except Exception as error:  # shown in the widget: in a thread nobody would see it
-            self.errors["live training"] = _one_sentence(error)
+            self.errors["live training"] = one_sentence(error)
         stopped = any(control.stopped for control in self.controls.values())
         self._enter("failed" if self.errors else "stopped" if stopped else "finished")
         self.result.value = self._told()
@@ -240,7 +249,7 @@ class LiveTraining(widgets.VBox):
                 if run.status == "diverged":
                     self.errors[name] = run.message
         except Exception as error:
-            self.errors[name] = _one_sentence(error)
+            self.errors[name] = one_sentence(error)
         finally:
             turns.leave(name)
 
@@ -368,26 +377,5 @@ def live_training(
             data(), models[name], training, out=folder, name=name, control=control, on_row=on_row, progress=False
         )
 
-    _stop_the_other(None)
+    only_one_trains(None)
     return LiveTraining({name: job(name) for name in models}, steps, prepare)
-
-
-_going: LiveTraining | None = None
-
-
-def _stop_the_other(new: LiveTraining | None) -> None:
-    """Stop the training that goes on in this process, if any, and wait for its last step; `new` takes its place."""
-    global _going
-    other, _going = _going, new
-    if other is None or other is new:
-        return
-    if other.going:
-        other.superseded = True
-        other.stop("another one was begun")
-    if other.conductor is not None:
-        other.conductor.join()
-
-
-def _one_sentence(error: Exception) -> str:
-    told = " ".join(str(error).split()) or "no message"
-    return told if isinstance(error, ValueError) else f"{type(error).__name__}: {told}"
