@@ -116,7 +116,8 @@ def stable_rank(s_R: Float[Tensor, "*batch R"]) -> Float[Tensor, "*batch"]:
     From 1 to the rank, and 0 for a spectrum of zeros; the exponential of the eigenvalues' entropy of infinite order.
     Source: Rudelson and Vershynin, "Sampling from large matrices", 2007.
     """
-    return _over_largest(s_R).square().sum(-1)
+    energy_R = _over_largest(s_R).square()
+    return energy_R.sum(-1) / _nonzero(energy_R.amax(-1))  # which is 1, but not to the gradient
 
 
 def participation_ratio(s_R: Float[Tensor, "*batch R"]) -> Float[Tensor, "*batch"]:
@@ -211,7 +212,7 @@ def eigenspace_alignment(c_DD: Float[Tensor, "D D"], reference_DD: Float[Tensor,
 def random_alignment(c_DD: Float[Tensor, "D D"], n_directions: int = 1000, seed: int = 0) -> Float[Tensor, ""]:
     """The baseline of `eigenspace_alignment`: the mean of cos(C v, v) over random directions v.
 
-    About sqrt(participation ratio / D): a spectrum that is nearly flat aligns with everything.
+    Near sqrt(participation ratio of C / D) where many directions count: one with a flat spectrum is aligned with all.
 
     Raises ValueError for a matrix that is not symmetric and for fewer than one direction.
     """
@@ -369,7 +370,7 @@ def _symmetric(c_DD: Tensor) -> Tensor:
 
 
 def _over_largest(spectrum_R: Tensor) -> Tensor:
-    """A spectrum in units of its largest value, in fp64; zeros if that is zero."""
+    """A spectrum in units of its largest value, a constant to the gradient, in fp64; zeros if that is zero."""
     if spectrum_R.ndim < 1 or spectrum_R.numel() == 0 or not spectrum_R.is_floating_point():
         raise ValueError(
             f"a spectrum is at least one real number; got {spectrum_R.dtype} of the shape {tuple(spectrum_R.shape)}"

@@ -3,6 +3,9 @@
 Source: the code that comes with Zhuo et al., "Polynomial Composition Activations", ICLR 2025, arXiv 2411.03884.
 """
 
+import math
+
+import numpy as np
 import torch
 
 
@@ -35,3 +38,30 @@ def polyrelu_of_order(x, weight, bias):
     for p in range(1, order + 1):
         total = total + weight[order - p] * r**p
     return total
+
+
+# Measures of spectra, in NumPy and one loop per sum; their sources stand in minipolycom/spectral.py.
+
+
+def entropy_rank(values):
+    total = sum(values)
+    return math.exp(-sum(v / total * math.log(v / total) for v in values if v > 0))
+
+
+def rankme(x, eps):
+    values = np.linalg.svd(x, compute_uv=False)
+    shares = [v / sum(values) + eps for v in values]
+    return math.exp(-sum(p * math.log(p) for p in shares))
+
+
+def erank_of_correlation(x, normalise):
+    if normalise:
+        x = x / np.sqrt((x * x).sum(axis=1, keepdims=True))
+    return entropy_rank([max(v, 0.0) for v in np.linalg.eigvalsh(x.T @ x / len(x))])
+
+
+def linear_cka(x, y):
+    """By the centred N x N matrices of inner products, the other way round from the products of features."""
+    centre = np.eye(len(x)) - 1 / len(x)
+    k, q = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre
+    return (k * q).sum() / math.sqrt((k * k).sum() * (q * q).sum())
