@@ -1,7 +1,8 @@
 """A run: what was trained, with which settings, and every number it wrote; in memory or as a folder on disk.
 
     config.json         the model, the training, the data, as plain values
-    rows.jsonl          one measurement per line, appended as training goes
+    rows/NAME.parquet   the tables: every measurement up to the last checkpoint
+    journal.jsonl       the measurements since, one per line, appended as training goes
     status.json         running, stopped, diverged or finished; the last step; a sentence where there is one to say
     environment.json    versions and machine
     tokenizer.json      so that text can be sampled without the data
@@ -17,32 +18,354 @@ import contextlib
 import json
 import os
 import platform
+import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from minipolycom.checking import check_kind, check_known
+from minipolycom.checkpoints import checkpoints
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.text import load_tokenizer
 
 STATUSES = ("running", "stopped", "diverged", "finished")
 STATUS_FIELDS = {"status": str, "step": int, "saved_step": int, "message": str}
-ROW_FIELDS = {"step": int, "split": str, "loss": float}
-"""What every row has; most have more."""
+LOSSES = "losses"
+"""The table of the losses, which every run of a language model has."""
+END = b"minipolycom.end"
+"""Under this key a table's file has the number of the first row that may not be in it."""
+
+
+class Rows:
+    """Tables of plain rows, in memory or in a folder; a row is a dict with a whole "step".
+
+    On disk a row is a line of `journal.jsonl` as soon as it is appended; `compact` moves what the journal holds into
+    one `rows/NAME.parquet` per table. Rows are numbered and a table's file says up to which number it goes: killed
+    between the two files, or in the middle of a line, a process loses no row that `append` had returned from and
+    doubles none. One process writes; any number may read meanwhile.
+    """
+
+    def __init__(self, path: Path | str | None = None):
+        self.path = Path(path) if path is not None else None
+        self._lost: list[str] = []
+        self._rows: dict[str, list[dict]] = {}
+        self._filed: dict[str, pa.Table] = {}  # what the table's file holds: the first of its rows
+        self._next_index = 0
+        self._loaded = self._writing = False
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that have rows."""
+        return [name for name, rows in list(self._rows.items()) if rows]
+
+    @property
+    def lost(self) -> str:
+        """One line that says what could not be read; empty where all could."""
+        return "; ".join(self._lost)
+
+    def table(self, name: str) -> list[dict]:
+        """The rows of a table, first to last; none where nothing was written."""
+        return list(self._rows.get(name, ()))
+
+    def append(self, table: str, row: dict) -> None:
+        """Add a row. Raises ValueError for one that could not be read back as it is: see `plain_row`."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", table):
+            raise ValueError(f"a table's name is of small letters, digits and _; got {table!r}")
+        row = plain_row(row, table)
+        if self.path:
+            self._begin_to_write()
+            line = json.dumps({"index": self._next_index, "table": table, "row": row}) + "\n"
+            with self._journal.open("ab", buffering=0) as file:  # one write: a kill cannot take back what it wrote
+                file.write(line.encode())
+        self._next_index += 1
+        self._rows.setdefault(table, []).append(row)
+
+    def compact(self) -> None:
+        """Move the rows of the journal into the files of the tables; they are safely on the disk when it returns."""
+        if self.path is None:
+            return
+        self._begin_to_write()
+        for name, rows in self._rows.items():
+            filed = self._filed.get(name)
+            fresh = rows[filed.num_rows if filed else 0 :]
+            if fresh:
+                self._write_table(name, joined(filed, as_table(fresh)) or as_table(rows))
+        self._empty_the_journal()
+
+    def cut(self, step: int) -> None:
+        """Leave out every row after `step`."""
+        self._rows = {name: [row for row in rows if row["step"] <= step] for name, rows in self._rows.items()}
+        if self.path:
+            self._begin_to_write()
+            for name, rows in self._rows.items():  # every one: only then are the rows cut that the journal still holds
+                self._write_table(name, as_table(rows))
+            self._empty_the_journal()
+
+    def clear(self) -> None:
+        """Begin anew, without the rows that the folder holds."""
+        self._rows, self._filed, self._lost, self._next_index = {}, {}, [], 0
+        if self.path:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._empty_the_journal()
+            for file in self._folder.glob("*.parquet"):
+                file.unlink()
+            self._writing = True
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Rows":
+        """The rows of a folder, all that can be read; `lost` says what cannot."""
+        loaded = cls(path)
+        # The journal comes first: rows only ever move from it into the tables, so that none slips through meanwhile.
+        lines = loaded._read_journal()
+        ends = {}
+        for file in sorted(loaded._folder.glob("*.parquet")):
+            try:
+                with pq.ParquetFile(file) as parquet:
+                    table = parquet.read()
+                end, rows = int(table.schema.metadata[END]), as_rows(table)
+            except Exception as error:  # a damaged file fails in many ways
+                loaded._lost.append(f"rows/{file.name} cannot be read ({in_one_line(error)})")
+            else:
+                loaded._filed[file.stem], loaded._rows[file.stem], ends[file.stem] = table, rows, end
+        for line in lines:
+            if line["index"] >= ends.get(line["table"], 0):
+                loaded._rows.setdefault(line["table"], []).append(line["row"])
+        loaded._next_index = max([0, *ends.values(), *(line["index"] + 1 for line in lines)])
+        loaded._loaded = True
+        return loaded
+
+    # -- the files ----------------------------------------------------------------------------------------------
+
+    @property
+    def _journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def _folder(self) -> Path:
+        return self.path / "rows"
+
+    def _begin_to_write(self) -> None:
+        """Before the first write: end the journal with a whole line.
+
+        Raises ValueError where that would mix these rows with others.
+        """
+        if self._writing:
+            return
+        held = self._journal.read_bytes() if self._journal.is_file() else b""
+        if not self._loaded and (held or any(self._folder.glob("*.parquet"))):
+            raise ValueError(f"{self.path} holds rows already: go on with Rows.load, or clear() them first")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._journal, held[: held.rfind(b"\n") + 1])
+        self._writing = True
+
+    def _read_journal(self) -> list[dict]:
+        try:
+            *lines, rest = self._journal.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        read, damaged = [], []
+        for number, line in enumerate(lines, start=1):
+            try:
+                read.append(journal_line(line))
+            except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or other JSON
+                damaged.append(number)
+        if damaged:
+            self._lost.append(f"journal.jsonl: {len(damaged)} of {len(lines)} lines, the first is line {damaged[0]}")
+        if rest:
+            self._lost.append("journal.jsonl: its last row, which is unfinished")
+        return read
+
+    def _write_table(self, name: str, table: pa.Table) -> None:
+        self._folder.mkdir(exist_ok=True)
+        file = self._folder / f"{name}.parquet"
+        if name not in self._filed and file.is_file():  # it could not be read: perhaps somebody else can
+            file.replace(file.with_suffix(".parquet.damaged"))
+        with replacing(file) as partial:
+            pq.write_table(table.replace_schema_metadata({END: str(self._next_index)}), partial)
+            safely_on_disk(partial)
+        safely_on_disk(self._folder)
+        self._filed[name] = table
+
+    def _empty_the_journal(self) -> None:
+        write_atomically(self._journal, b"")
+
+
+def plain_row(row: dict, table: str) -> dict:
+    """A row as it will be read back.
+
+    Raises ValueError for a step that is not a whole number, and for a value other than a finite number, a text, True,
+    False, None or a list of these.
+    """
+    plain = {}
+    for name, value in row.items():
+        with contextlib.suppress(TypeError, ValueError):
+            plain[name] = json.loads(json.dumps(value, allow_nan=False))
+        if not isinstance(name, str) or name not in plain or plain[name] != value:
+            raise ValueError(
+                f"a row holds finite numbers, texts, True, False, None and lists of these under their names; "
+                f"got {name!r}: {reprlib.repr(value)} in the table {table}"
+            )
+    check_kind(f"the step of a row in the table {table}", row.get("step"), int)
+    return plain
+
+
+def journal_line(line: bytes) -> dict:
+    entry = json.loads(line)
+    check_kind("index", entry["index"], int)
+    check_kind("table", entry["table"], str)
+    plain_row(entry["row"], entry["table"])
+    return entry
+
+
+def as_table(rows: list[dict]) -> pa.Table:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: as_column(rows, name) for name in names})
+
+
+def as_column(rows: list[dict], name: str) -> pa.Array:
+    """One value of each row as a column, null where a row has none.
+
+    Where the values have no type in common that keeps each as it is (1 and 1.5; 2 and "two"; None), they are kept as
+    JSON, in bytes.
+    """
+    values = [row.get(name) for row in rows]
+    if all(row.get(name, ...) is not None for row in rows):
+        with contextlib.suppress(pa.ArrowException, OverflowError, UnicodeError):
+            column = pa.array(values)
+            if json.dumps(column.to_pylist()) == json.dumps(values):
+                return column
+    return pa.array([json.dumps(row[name]).encode() if name in row else None for row in rows], type=pa.binary())
+
+
+def as_rows(table: pa.Table) -> list[dict]:
+    """The rows that `as_table` made a table of."""
+    in_json = {column.name for column in table.schema if pa.types.is_binary(column.type)}
+    return [
+        {name: json.loads(value) if name in in_json else value for name, value in row.items() if value is not None}
+        for row in table.to_pylist()
+    ]
+
+
+def joined(first: pa.Table | None, then: pa.Table) -> pa.Table | None:
+    """Two tables one after the other, a column that one lacks filled with nulls; None where their types differ."""
+    if first is None:
+        return then
+    try:
+        return pa.concat_tables([first, then], promote_options="default")
+    except pa.ArrowException:
+        return None
+
+
+class RunFolder:
+    """The files that every run has, whatever it trains: configuration, status, rows, weights; without a path in memory.
+
+    `config` and `status` are plain dicts that JSON can hold.
+    """
+
+    def __init__(self, path: Path | str | None = None):
+        self.path = Path(path) if path is not None else None
+        self.config: dict = {}
+        self.status: dict = {}
+        self.rows = Rows(self.path)
+        self._weights: dict[str, Tensor] = {}
+        self._lost: list[str] = []
+
+    def create(self, config: dict) -> None:
+        """Make the folder and write what is known before the first step; the rows of an earlier run are gone."""
+        self.config = config
+        if self.path:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", config)
+            write_json(self.path / "environment.json", environment())
+        self.rows.clear()
+
+    def write_status(self, status: dict) -> None:
+        self.status = status
+        if self.path:
+            write_json(self.path / "status.json", status)
+
+    def keep(self, weights: dict[str, Tensor]) -> None:
+        """Copy these weights, into memory and onto disk."""
+        # safetensors refuses shared memory, which a tied head is: each tensor gets its own.
+        self._weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+        if self.path:
+            write_atomically(self.path / "model.safetensors", save(self._weights))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The last weights that were kept; none before the first. Raises ValueError for a file that is damaged."""
+        file = self.path / "model.safetensors" if self.path else None
+        if not self._weights and file and file.is_file():
+            with reading(file):
+                return load_file(file)
+        return self._weights
+
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints in the folder by their steps, first to last; none in memory."""
+        return checkpoints(self.path) if self.path else {}
+
+    @property
+    def lost(self) -> str:
+        """One line that says what could not be read; empty where all could."""
+        return "; ".join(filter(None, [*self._lost, self.rows.lost]))
+
+    def lose(self, what: str) -> None:
+        """Add a phrase to what is lost."""
+        self._lost.append(what)
+
+    @contextlib.contextmanager
+    def unless_damaged(self, name: str) -> Iterator[None]:
+        """Go on without this file where something is wrong with it, and say so in `lost`."""
+        try:
+            yield
+        except Exception as error:  # each library that reads has its own
+            self.lose(f"{name} cannot be read ({in_one_line(error)})")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "RunFolder":
+        """Read a run's folder, all that can be read.
+
+        Raises ValueError for a folder that holds no run, and for a config.json that cannot be read: without it nothing
+        can be made of the rest.
+        """
+        loaded = cls(path)
+        if not (loaded.path / "config.json").is_file():
+            raise ValueError(f"{path} holds no run (no config.json): give a folder that a run was written to")
+        with reading(loaded.path / "config.json") as file:
+            loaded.config = read_json(file)
+        with loaded.unless_damaged("status.json"):  # before the rows: these may grow meanwhile, and never fall short
+            loaded.status = read_json(loaded.path / "status.json")
+        loaded.rows = Rows.load(loaded.path)
+        return loaded
+
+
+class Unreadable:
+    """Stands for a part of a run that is damaged: whoever uses it is told so."""
+
+    def __init__(self, message: str):
+        self._message = message
+
+    def __getattr__(self, name: str):
+        raise ValueError(self._message)
 
 
 @dataclass(kw_only=True)
 class Run:
-    """One training run. `rows` are plain dicts, in the order in which they were measured:
+    """One training of a language model. `rows` are the losses as plain dicts, in the order of their measurement:
 
     run, activation, step, tokens (seen so far), seconds (spent in training steps), split ("train" or "val"),
     loss (nats per token; of a train row, the mean since the one before), learning_rate; of a train row also
     gradient_norm (before clipping).
+
+    `table(name)` gives the rows of the other tables, where a training recorded more.
     """
 
     name: str
@@ -51,18 +374,42 @@ class Run:
     data: dict
     """The settings of the tokens, and a key of the text itself: a run does not go on with a changed text."""
     tokenizer: object
-    rows: list[dict] = field(default_factory=list)
+    parent: dict | None = None
+    """Of a branch: the name of the run it leaves, the step, and what was changed."""
     status: str = "running"
     step: int = 0
     saved_step: int = 0
     """Step of the last checkpoint, or in memory of the last weights kept; 0 before the first."""
     message: str = ""
     path: Path | None = None
-    weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    folder: RunFolder = field(default=None, repr=False)
+
+    def __post_init__(self):
+        self.folder = self.folder or RunFolder(self.path)
 
     @property
     def finished(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def rows(self) -> list[dict]:
+        return self.table(LOSSES)
+
+    def table(self, name: str) -> list[dict]:
+        """The rows of a table, first to last. Raises ValueError, with the tables there are, for one without rows."""
+        if name != LOSSES:
+            check_known("table", name, self.tables)
+        return self.folder.rows.table(name)
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that have rows."""
+        return self.folder.rows.tables
+
+    @property
+    def lost(self) -> str:
+        """Of a run that was loaded: one line that says what its folder no longer gives; empty where all is there."""
+        return self.folder.lost
 
     def losses(self, split: str = "val") -> list[float]:
         """The losses of one split ("train" or "val"), first to last, in nats per token."""
@@ -73,94 +420,86 @@ class Run:
 
         Raises ValueError where none were, and for weights that cannot be read or are those of another model.
         """
-        file = self.path / "model.safetensors" if self.path else None
         model = GPT(self.model_config)
-        if self.weights:
-            model.load_state_dict(self.weights)
-        elif file and file.is_file():
-            with reading(file):
-                model.load_state_dict(load_file(file))
-        else:
+        weights = self.folder.weights()
+        if not weights:
             raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
+        with reading(self.path / "model.safetensors") if self.path else contextlib.nullcontext():
+            model.load_state_dict(weights)
         return model.eval()
 
-    # -- on disk ------------------------------------------------------------------------------------------------
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints in the folder by their steps, first to last; none of a run in memory."""
+        return self.folder.checkpoints()
+
+    # -- while it is trained ------------------------------------------------------------------------------------
 
     def config(self) -> dict:
         """Everything that decides what this run computes, as plain values."""
-        return {
+        config = {
             "name": self.name,
             "model": asdict(self.model_config),
             "train": asdict(self.train_config),
             "data": self.data,
         }
+        return config | ({"parent": self.parent} if self.parent else {})
 
     def create(self) -> None:
         """Make the folder and write what is known before the first step."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "config.json", self.config())
-        write_json(self.path / "environment.json", environment())
-        write_atomically(self.path / "tokenizer.json", self.tokenizer.to_json().encode())
-        write_rows(self.path, self.rows)
+        self.folder.create(self.config())
+        if self.path:
+            write_atomically(self.path / "tokenizer.json", self.tokenizer.to_json().encode())
         self.write_status()
 
-    def append(self, row: dict) -> None:
-        self.rows.append(row)
-        if self.path:
-            with (self.path / "rows.jsonl").open("a", encoding="utf-8") as file:
-                file.write(row_line(row))
+    def append(self, row: dict, table: str = LOSSES) -> None:
+        self.folder.rows.append(table, row)
 
     def keep(self, weights: dict[str, Tensor]) -> None:
         """Copy these weights, into memory and onto disk."""
-        # safetensors refuses shared memory, which a tied head is: each tensor gets its own.
-        self.weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
-        if self.path:
-            write_atomically(self.path / "model.safetensors", save(self.weights))
+        self.folder.keep(weights)
 
     def write_status(self) -> None:
-        if self.path:
-            write_json(self.path / "status.json", {name: getattr(self, name) for name in STATUS_FIELDS})
+        self.folder.write_status({name: getattr(self, name) for name in STATUS_FIELDS})
 
     @classmethod
     def load(cls, path: Path | str) -> "Run":
-        """Read a run's folder; a half-written last row is left out.
+        """Read a run's folder, all that can be read; `lost` says what cannot.
 
-        Raises ValueError for a folder that is missing or holds no run, and for a damaged file, which is named.
+        Raises ValueError for a folder that is missing or holds no run, and for a config.json that cannot be read.
         """
         from minipolycom.train import TrainConfig
 
-        path = Path(path)
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{path} holds no run (no config.json): give a folder that `minipolycom train` wrote")
-        with reading(path / "config.json") as file:
-            config = json.loads(file.read_text(encoding="utf-8"))
+        folder = RunFolder.load(path)
+        with reading(folder.path / "config.json"):
+            config = folder.config
             check_kind("name", config["name"], str)
             model = GPTConfig(**known_fields(GPTConfig, config["model"]))
             train = TrainConfig(**known_fields(TrainConfig, config["train"]))
-            data = dict(config["data"])
-        with reading(path / "status.json") as file:
-            read = json.loads(file.read_text(encoding="utf-8"))
-            status = {name: read[name] for name in STATUS_FIELDS}
-            check_fields(status, STATUS_FIELDS)
-            check_known("status", status["status"], STATUSES)
-        with reading(path / "tokenizer.json") as file:
-            tokenizer = load_tokenizer(file.read_text(encoding="utf-8"))
-        with reading(path / "rows.jsonl") as file:
-            rows = read_rows(file)
-            measured = max((row["step"] for row in rows if row["split"] == "val"), default=0)
-            due = status["saved_step"] - status["saved_step"] % train.eval_every
-            if measured < due or (status["saved_step"] and not rows):
-                raise ValueError(f"the validation loss of step {due} is missing")
-        return cls(
-            name=config["name"],
-            model_config=model,
-            train_config=train,
-            data=data,
-            tokenizer=tokenizer,
-            rows=rows,
-            path=path,
-            **status,
+            data, parent = dict(config["data"]), config.get("parent")
+        steps = [row["step"] for row in folder.rows.table(LOSSES)]
+        status = {
+            "status": "stopped", "step": max(steps, default=0), "saved_step": max(folder.checkpoints(), default=0),
+            "message": "",
+        }  # fmt: skip
+        if folder.status:
+            with folder.unless_damaged("status.json"):
+                read = {name: folder.status[name] for name in STATUS_FIELDS}
+                check_fields(read, STATUS_FIELDS)
+                check_known("status", read["status"], STATUSES)
+                status = read
+        tokenizer = Unreadable(
+            f"the tokenizer.json in {folder.path} is damaged: restore that file to read or make text"
         )
+        with folder.unless_damaged("tokenizer.json"):
+            tokenizer = load_tokenizer((folder.path / "tokenizer.json").read_text(encoding="utf-8"))
+        measured = max((row["step"] for row in folder.rows.table(LOSSES) if row["split"] == "val"), default=-1)
+        due = status["saved_step"] - status["saved_step"] % train.eval_every
+        if status["saved_step"] and measured < due:
+            folder.lose(f"the validation losses up to step {due} are missing")
+        return cls(
+            name=config["name"], model_config=model, train_config=train, data=data, tokenizer=tokenizer, parent=parent,
+            path=folder.path, folder=folder, **status,
+        )  # fmt: skip
 
 
 def differing_fields(ours: dict, theirs: dict, prefix: str = "") -> list[str]:
@@ -196,27 +535,44 @@ def reading(file: Path) -> Iterator[Path]:
     try:
         yield file
     except Exception as error:  # each library that reads has its own
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(
-            f"the run in {file.parent} is damaged: {file.name} ({reason}); restore that file, or delete the folder"
+            f"the run in {file.parent} is damaged: {file.name} ({in_one_line(error)}); "
+            "restore that file, or delete the folder"
         ) from error
 
 
-def read_rows(file: Path) -> list[dict]:
-    """The rows of a run, without a last line that was cut off while it was written."""
-    *lines, _ = file.read_text(encoding="utf-8").split("\n")
-    rows = [json.loads(line) for line in lines]
-    for row in rows:
-        check_fields(row, ROW_FIELDS)
-    return rows
+def in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def row_line(row: dict) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+@contextlib.contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Make a run's folder and hold it for one training. The system lets go of it with the process, even a killed one.
+
+    Raises ValueError for a folder that is held already, and for a file in its place.
+    """
+    if folder is None:
+        yield
+        return
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to write the run to")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process is training into {folder}; wait for it, or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
-    write_atomically(path / "rows.jsonl", "".join(map(row_line, rows)).encode())
+def read_json(file: Path) -> dict:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"names and values are expected in braces; got {reprlib.repr(value)}")
+    return value
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -240,10 +596,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def safely_on_disk(path: Path) -> None:
+    """Return when a file's content, or a folder's list of files, would survive a power cut."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps their lists by itself
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def environment() -> dict:
     """Versions and machine, for the record."""
     versions = {}
-    for package in ("minipolycom", "torch", "lightning", "datasets", "tokenizers", "numpy"):
+    for package in ("minipolycom", "torch", "lightning", "datasets", "tokenizers", "numpy", "pyarrow"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

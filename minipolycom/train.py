@@ -20,7 +20,6 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -29,7 +28,7 @@ from minipolycom.checking import check_kinds, check_known, check_seed
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.model import GPT, GPTConfig, next_token_loss
-from minipolycom.runs import Run, differing_fields, replacing, write_rows
+from minipolycom.runs import Run, alone_in, differing_fields, replacing
 from minipolycom.text import TokenBatch, TokenData
 
 PRESET_TRAINING: dict[str, dict] = {
@@ -311,6 +310,7 @@ class Keeper(L.Callback):
             with replacing(file) as partial:
                 trainer.save_checkpoint(partial)
             keep_newest(self.run.path, module.config.keep_checkpoints)
+        self.run.folder.rows.compact()
         self.run.keep(module.gpt.state_dict())
         self.run.saved_step = self.run.step
         self.run.write_status()
@@ -434,29 +434,6 @@ def train_run(
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path | None) -> Iterator[None]:
-    """Make a run's folder and hold it for one training. The system lets go of it with the process, even a killed one.
-
-    Raises ValueError for a folder that is held already, and for a file in its place.
-    """
-    if folder is None:
-        yield
-        return
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder to write the run to")
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another process is training into {folder}; wait for it, or choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
 def enough_memory(model: GPTConfig) -> Iterator[None]:
     """Say in one line, as a ValueError, that a model takes more memory than there is."""
     try:
@@ -493,9 +470,10 @@ def open_run(run: Run) -> tuple[Run, Path | None]:
     if found.damaged:
         lost = f"{found.damaged[0].name} is damaged ({found.reason})"
         warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
+    if held.lost:
+        warnings.warn(f"{held.name}: lost from {held.path}: {held.lost}", stacklevel=3)
     held.step = held.saved_step = found.step
-    held.rows = [row for row in held.rows if row["step"] <= held.step]
-    write_rows(held.path, held.rows)
+    held.folder.rows.cut(held.step)
     held.status, held.message = "running", ""
     held.write_status()
     return held, found.file

@@ -38,7 +38,7 @@ def test_train_then_sample(tmp_path, capsys, activation):
     loss = float(re.search(r"validation loss ([\d.]+)", printed)[1])
     entropy = float(re.search(r"unigram entropy of the same text ([\d.]+)", printed)[1])
     assert loss < entropy  # a model of 20 thousand parameters, after 60 steps: already better than letter frequencies
-    assert {"config.json", "rows.jsonl", "checkpoints", "model.safetensors"} <= {f.name for f in out.iterdir()}
+    assert {"config.json", "rows", "checkpoints", "model.safetensors"} <= {f.name for f in out.iterdir()}
     main(["sample", str(out), "--prompt", "def ", "--tokens", "20"])
     text = capsys.readouterr().out
     assert text.startswith("def ")
