@@ -32,7 +32,7 @@ _HOMES = {
     "spectral": ("effective_rank", "singular_values", "weight_spectra"),
     "text": ("TokenData",),
     "train": ("Control", "TrainConfig", "fit"),
-    "runs": ("Run",),
+    "runs": ("Run", "compare"),
     "hardware": ("tune_cpu",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

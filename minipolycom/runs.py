@@ -16,14 +16,17 @@ read while it is being written.
 
 import contextlib
 import json
+import math
 import os
 import platform
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +39,9 @@ from minipolycom.checking import check_kind, check_known
 from minipolycom.checkpoints import checkpoints
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.text import load_tokenizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STATUSES = ("running", "stopped", "diverged", "finished")
 STATUS_FIELDS = {"status": str, "step": int, "saved_step": int, "message": str}
@@ -500,6 +506,62 @@ class Run:
             name=config["name"], model_config=model, train_config=train, data=data, tokenizer=tokenizer, parent=parent,
             path=folder.path, folder=folder, **status,
         )  # fmt: skip
+
+
+def compare(runs: Iterable[Run], target: float | None = None) -> "pd.DataFrame":
+    """One line per run: the settings in which they differ, how each ended, and how soon each was good.
+
+    "steps to target" and "seconds to target" are those of the first validation loss at or under `target`, in nats per
+    token; without one it is the worst of the runs' best losses, which all have reached. They are missing where a run
+    has never reached it. The target is in the table's `attrs`. A setting goes by its own name, or with its section
+    (train.seed, data.seed) where two of the name differ.
+
+    Raises ValueError where there is no run.
+    """
+    import pandas as pd  # takes half a second, which training has no use for
+
+    runs = list(runs)
+    if not runs:
+        raise ValueError("there is no run to compare: give at least one")
+    settings = [flat({key: value for key, value in run.config().items() if key != "name"}) for run in runs]
+    differing = [
+        key for key in dict.fromkeys(chain(*settings)) if any(own.get(key) != settings[0].get(key) for own in settings)
+    ]
+    own_names = [key.rpartition(".")[2] for key in differing]
+    titles = [own if own_names.count(own) == 1 else key for key, own in zip(differing, own_names, strict=True)]
+    best = [min(run.losses(), default=math.nan) for run in runs]
+    if target is None:
+        target = max((loss for loss in best if not math.isnan(loss)), default=math.nan)
+    lines = []
+    for run, own, lowest in zip(runs, settings, best, strict=True):
+        measured = [row for row in run.rows if row["split"] == "val"]
+        reached = next((row for row in measured if row["loss"] <= target), {})
+        last = run.rows[-1] if run.rows else {}
+        lines.append(
+            {title: own.get(key) for title, key in zip(titles, differing, strict=True)}
+            | {
+                "status": run.status,
+                "steps": run.step,
+                "validation loss": measured[-1]["loss"] if measured else math.nan,
+                "best validation loss": lowest,
+                "seconds": last.get("seconds", math.nan),
+                "tokens per second": last["tokens"] / last["seconds"] if last.get("seconds") else math.nan,
+                "steps to target": reached.get("step"),
+                "seconds to target": reached.get("seconds", math.nan),
+            }
+        )
+    table = pd.DataFrame(lines, index=pd.Index([run.name for run in runs], name="run"))
+    table["steps to target"] = table["steps to target"].astype("Int64")  # whole numbers, some of which may be missing
+    table.attrs["target"] = target
+    return table
+
+
+def flat(config: dict, prefix: str = "") -> dict:
+    """Nested settings as one dict: {"train": {"seed": 0}} is {"train.seed": 0}."""
+    found = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def differing_fields(ours: dict, theirs: dict, prefix: str = "") -> list[str]:

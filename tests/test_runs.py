@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipolycom.model import GPT, GPTConfig
-from minipolycom.runs import Rows, Run, RunFolder, alone_in, differing_fields, replacing
+from minipolycom.runs import Rows, Run, RunFolder, alone_in, compare, differing_fields, replacing
 from minipolycom.text.tokenizers import ByteTokenizer
 from minipolycom.train import TrainConfig
 
@@ -447,3 +447,60 @@ def test_a_setting_of_another_version_is_named(run):
 def test_differences_are_named_with_both_values():
     ours, theirs = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 5, "d": 3}}
     assert differing_fields(ours, theirs) == ["b.c: 5 there, 2 here"]
+
+
+# -- runs compared ---------------------------------------------------------------------------------------------------
+
+
+def finished(name, losses, seconds=10.0, data_seed=0, activation="polynorm", **train):
+    """A run with a validation loss every 5 steps of 100 tokens."""
+    run = Run(
+        name=name, model_config=GPTConfig(activation=activation), train_config=TrainConfig(**train),
+        data={"source": "stdlib", "seed": data_seed}, tokenizer=ByteTokenizer(), status="finished",
+        step=5 * (len(losses) - 1),
+    )  # fmt: skip
+    for i, loss in enumerate(losses):
+        run.append(loss_row(5 * i, loss, tokens=500 * i, seconds=seconds * i))
+    return run
+
+
+def test_runs_are_compared_in_what_differs_and_in_what_came_out():
+    fast, slow = finished("a", [5.0, 3.0, 2.0, 2.1]), finished("b", [5.0, 4.0, 3.0, 2.5], 20.0, activation="relu")
+    table = compare([fast, slow])
+    assert table.attrs["target"] == 2.5  # the worst of the best
+    assert table.to_dict("index") == {
+        "a": {
+            "activation": "polynorm", "status": "finished", "steps": 15, "validation loss": 2.1,
+            "best validation loss": 2.0, "seconds": 30.0, "tokens per second": 50.0,
+            "steps to target": 10, "seconds to target": 20.0,
+        },
+        "b": {
+            "activation": "relu", "status": "finished", "steps": 15, "validation loss": 2.5,
+            "best validation loss": 2.5, "seconds": 60.0, "tokens per second": 25.0,
+            "steps to target": 15, "seconds to target": 60.0,
+        },
+    }  # fmt: skip
+
+
+def test_a_target_that_a_run_has_not_reached_is_missing_there():
+    table = compare([finished("a", [5.0, 3.0, 2.0]), finished("b", [5.0, 4.0])], target=3.5)
+    assert table["steps to target"].tolist()[0] == 5
+    assert table.loc["b", ["steps to target", "seconds to target"]].isna().all()
+
+
+def test_settings_of_one_name_are_told_apart_by_their_section():
+    table = compare([finished("a", [2.0]), finished("b", [2.0], data_seed=1, seed=2)])
+    assert list(table.columns[:2]) == ["train.seed", "data.seed"]
+    assert table["train.seed"].tolist() == [0, 2]
+    assert table["data.seed"].tolist() == [0, 1]
+
+
+def test_a_run_without_measurements_is_compared_too():
+    table = compare([finished("a", []), finished("b", [2.0])])
+    assert math.isnan(table.loc["a", "validation loss"])
+    assert table.loc["b", "steps to target"] == 0
+
+
+def test_nothing_cannot_be_compared():
+    with pytest.raises(ValueError, match="there is no run to compare: give at least one"):
+        compare([])
