@@ -27,6 +27,12 @@ def check_kind(name: str, value: object, kind: type) -> None:
         raise ValueError(f"{name} is {called}; got {value!r}")
 
 
+def check_at_least(name: str, value: int, least: int) -> None:
+    check_kind(name, value, int)
+    if value < least:
+        raise ValueError(f"{name} is at least {least}; got {value}")
+
+
 def check_kinds(config: object) -> None:
     """Each field of a dataclass against the kind of its annotation."""
     for field in fields(config):

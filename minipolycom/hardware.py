@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 
 from minipolycom.checking import check_known
 
@@ -54,19 +55,50 @@ def pick_accelerator(wish: str = "auto") -> str:
     return wish
 
 
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies in bf16 itself (AVX512-BF16, AMX, or Arm's bf16), instead of emulating it slowly."""
+    import torch
+
+    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return supported or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and platform.machine() == "aarch64")
+
+
 def pick_precision(wish: str = "auto", accelerator: str = "cpu") -> str:
     """Lightning's name for the arithmetic of training: the wish, or what the chip really has.
 
     bf16 needs a GPU of compute capability 8.0: older ones report it and emulate it slowly. On those, fp16 with loss
-    scaling; on a CPU, fp32. Raises ValueError for an unknown precision and for fp16 on a CPU.
+    scaling; on a CPU, fp32. Raises ValueError for an unknown precision, for fp16 on a CPU, and for bf16 where it would
+    be emulated.
     """
-    check_known("precision", wish, PRECISIONS)
-    if wish == "16-mixed" and accelerator == "cpu":
-        raise ValueError("fp16 training needs a GPU: use precision='32-true' on a CPU")
-    if wish != "auto":
-        return wish
-    if accelerator == "cpu":
-        return "32-true"
     import torch
 
-    return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "16-mixed"
+    check_known("precision", wish, PRECISIONS)
+    on_cpu = accelerator == "cpu"
+    has_bf16 = cpu_has_bf16() if on_cpu else torch.cuda.get_device_capability() >= (8, 0)
+    if wish == "16-mixed" and on_cpu:
+        raise ValueError("fp16 training needs a GPU: use precision='32-true' on a CPU")
+    if wish == "bf16-mixed" and not has_bf16:
+        chip, instead = ("CPU", "32-true") if on_cpu else ("GPU", "16-mixed")
+        raise ValueError(f"this {chip} would emulate bf16, slowly: use precision='{instead}', or 'auto'")
+    if wish != "auto":
+        return wish
+    if on_cpu:
+        return "32-true"
+    return "bf16-mixed" if has_bf16 else "16-mixed"
+
+
+def free_memory(accelerator: str = "cpu") -> int | None:
+    """Bytes that a program may still take on the accelerator; None where the system does not say."""
+    if accelerator == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    meminfo, cgroup = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if not meminfo.is_file():
+        return None
+    free = [1024 * int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable")]
+    limit = cgroup / "memory.max"
+    if limit.is_file() and limit.read_text().strip() != "max":  # a container may have less than its machine
+        cached = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())["file"]
+        free.append(int(limit.read_text()) - int((cgroup / "memory.current").read_text()) + int(cached))
+    return min(free, default=None)

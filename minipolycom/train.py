@@ -1,14 +1,13 @@
 """Training: `fit` takes tokens and two configurations and gives a run.
 
-It works in a script, in a notebook cell and in a background thread. A run that is interrupted ends with a checkpoint
-after the current step; one that is killed has its last checkpoint. Called again with the same `out`, `fit` goes on from
-there, with the same batches and the same numbers as if nothing had happened.
+It works in a script, in a notebook cell and in a background thread; on one device, or on many. A run that is
+interrupted ends with a checkpoint after the current step; one that is killed has its last checkpoint. Called again with
+the same `out`, `fit` goes on from there, with the same batches and the same numbers as if nothing had happened.
 """
 
 import contextlib
 import logging
 import math
-import re
 import signal
 import threading
 import time
@@ -20,15 +19,29 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minipolycom.activations import PolyNorm, PolyReLU
-from minipolycom.checking import check_kinds, check_known, check_seed
+from minipolycom.checking import check_at_least, check_kinds, check_known, check_seed
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
+from minipolycom.distributed import (
+    STRATEGIES,
+    Workers,
+    check_processes,
+    full_weights,
+    here,
+    is_first,
+    is_severed,
+    make_strategy,
+    shard,
+    whole,
+)
+from minipolycom.estimate import check_batch, check_weights, enough_memory, estimate
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.model import GPT, GPTConfig, next_token_loss
-from minipolycom.runs import Run, alone_in, differing_fields, replacing
+from minipolycom.runs import Run, alone_in, differing_fields, replacing, write_json
 from minipolycom.text import TokenBatch, TokenData
 
 PRESET_TRAINING: dict[str, dict] = {
@@ -78,25 +91,38 @@ class TrainConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: int = 2
     """How many checkpoints are kept, the newest ones; 0 keeps all."""
+    patience: int = 0
+    """Measurements of the validation loss without a new lowest one after which training ends; 0 never ends it early."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the model, so that a large one fits in memory; the gradient is the same."""
+    compile: bool = False
+    """Whether torch.compile translates the model first, which takes minutes and makes each step faster on a GPU."""
     seed: int = 0
     """Seed of the initial weights."""
     precision: str = "auto"
     """auto, 32-true, bf16-mixed, 16-mixed or 64-true."""
     accelerator: str = "auto"
     """auto, cpu or cuda."""
+    devices: int = 1
+    """GPUs (on a CPU, processes) per machine that share out each batch."""
+    num_nodes: int = 1
+    """Machines; more than one are started by torchrun or SLURM."""
+    strategy: str = "auto"
+    """How devices share the work: ddp, each with the whole model; fsdp, weights divided among them; auto is ddp."""
 
     def __post_init__(self):
         check_kinds(self)
         check_seed(self.seed)
         check_known("precision", self.precision, PRECISIONS)
         check_known("accelerator", self.accelerator, ACCELERATORS)
-        for name in ("steps", "log_every", "eval_every", "eval_batches", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1; got {getattr(self, name)}")
+        check_known("strategy", self.strategy, STRATEGIES)
+        counts = ("steps", "log_every", "eval_every", "eval_batches", "checkpoint_every", "accumulate", "devices")
+        for name in (*counts, "num_nodes"):
+            check_at_least(name, getattr(self, name), 1)
         for name in ("learning_rate", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is positive; got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "balance_weight", "z_weight", "keep_checkpoints"):
+        for name in ("warmup_steps", "weight_decay", "balance_weight", "z_weight", "keep_checkpoints", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
@@ -104,6 +130,13 @@ class TrainConfig:
                 raise ValueError(f"{name} lies in [0, 1); got {getattr(self, name)}")
         if not 0 <= self.min_learning_rate_ratio <= 1:
             raise ValueError(f"min_learning_rate_ratio lies in [0, 1]; got {self.min_learning_rate_ratio}")
+        if self.strategy == "fsdp" and self.precision not in ("auto", "32-true", "bf16-mixed"):
+            raise ValueError(f"fsdp goes with precision 32-true or bf16-mixed; got {self.precision}")
+
+    @property
+    def n_processes(self) -> int:
+        """Processes that share out each batch."""
+        return self.devices * self.num_nodes
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -132,7 +165,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 class Control:
-    """Pause, resume and stop a training from outside, from any thread; honoured between two steps."""
+    """Pause, resume and stop a training from outside, from any thread; honoured between two steps.
+
+    A training in several processes is stopped by any of them, at the next row, and does not pause.
+    """
 
     def __init__(self):
         self._running = threading.Event()
@@ -165,15 +201,32 @@ class Diverged(RuntimeError):
     """The loss, the gradient or the weights are no longer finite numbers."""
 
 
+HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints")
+"""Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
+
+NEVER = 2**62
+"""Stands for the step at which a training that is well has diverged."""
+
+
 class LanguageModel(L.LightningModule):
-    """The training step of a GPT: next-token loss, AdamW, a learning rate per step, and clipping."""
+    """One optimizer step of a GPT: forward and backward of each part of the batch, clipping, AdamW, learning rate."""
 
     def __init__(self, gpt: GPT, config: TrainConfig):
         super().__init__()
+        self.automatic_optimization = False  # the step is written out below, and costs half of what Lightning's does
         self.gpt = gpt
         self.config = config
         self.loss: Tensor = torch.tensor(0.0)
         self.gradient_norm: Tensor = torch.tensor(0.0)
+        self.diverged_at: Tensor = torch.tensor(NEVER)
+
+    def configure_model(self) -> None:
+        divided = self.device_mesh is not None  # by strategy="fsdp"
+        if self.config.compile:
+            for module in self.gpt.blocks if divided else [self.gpt]:
+                module.compile(dynamic=False)
+        if divided:
+            shard(self.gpt, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(
@@ -185,34 +238,78 @@ class LanguageModel(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, self.config) / self.config.learning_rate
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        loss = next_token_loss(self.gpt(batch.inputs), batch.targets)
-        self.loss = loss.detach()
-        if self.gpt.config.n_experts:
-            loss = loss + self.config.balance_weight * self.gpt.balance_loss()
-            loss = loss + self.config.z_weight * self.gpt.z_loss()
-        return loss
+    def on_train_start(self) -> None:
+        self.diverged_at = torch.tensor(NEVER, device=self.device)
 
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        norm = nn.utils.clip_grad_norm_(self.gpt.parameters(), self.config.gradient_clip)
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        optimizer, losses = self.optimizers(), []
+        parts = parts_of(batch, self.config.accumulate)
+        for number, part in enumerate(parts, start=1):
+            with self.gradients_exchanged(number == len(parts)):
+                loss = next_token_loss(self.gpt(part.inputs), part.targets)
+                losses.append(loss.detach())
+                with torch.autocast(self.device.type, enabled=False):  # backward takes the dtypes of forward
+                    self.manual_backward(self.with_expert_losses(loss) / len(parts))
+        self.loss = torch.stack(losses).mean()
+        norm = self.clip_gradients_of(optimizer.optimizer)
+        self.look_after(norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()
+
+    def gradients_exchanged(self, wanted: bool) -> contextlib.AbstractContextManager:
+        """Where processes have whole models (ddp), let only the last part of a batch exchange gradients."""
+        strategy = self.trainer.strategy
+        return contextlib.nullcontext() if wanted or self.trainer.world_size == 1 else strategy.block_backward_sync()
+
+    def with_expert_losses(self, loss: Tensor) -> Tensor:
+        if not self.gpt.config.n_experts:
+            return loss
+        loss = loss + self.config.balance_weight * self.gpt.balance_loss()
+        return loss + self.config.z_weight * self.gpt.z_loss()
+
+    def clip_gradients_of(self, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Scale a gradient that is too long down, and give the norm that it had."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:  # of fp16: what it multiplied the loss with is no part of the gradient
+            scaler.unscale_(optimizer)
+        parameters = [p for p in self.gpt.parameters() if p.grad is not None]
+        norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
+        nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clip, norm)
+        return norm
+
+    def look_after(self, norm: Tensor) -> None:
+        """Note the first step whose loss or gradient is not finite, without making a GPU wait."""
         # With loss scaling a gradient overflows now and then, by design: that step is skipped, the loss stays finite.
         watched = self.loss if self.trainer.precision == "16-mixed" else self.loss + norm
-        if not torch.isfinite(watched):
-            raise Diverged(
-                f"loss {float(self.loss):.4g}, gradient norm {float(norm):.4g} at step {self.global_step + 1}"
-            )
+        finite = watched.isfinite()
+        self.diverged_at = torch.where(finite, self.diverged_at, self.diverged_at.clamp(max=self.global_step + 1))
         self.gradient_norm = torch.where(norm.isfinite(), norm, self.gradient_norm.to(norm.device))
+        if self.device.type == "cpu" and self.trainer.world_size == 1:  # where to look costs nothing
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raise Diverged, in all processes, once a step was not finite in one."""
+        at = int(self.trainer.strategy.reduce(self.diverged_at.clone(), reduce_op="min"))
+        if at != NEVER:
+            raise Diverged(f"loss {float(self.loss):.4g}, gradient norm {float(self.gradient_norm):.4g} at step {at}")
 
     @torch.no_grad()
     def check(self, batch: TokenBatch) -> None:
-        """Raise Diverged unless the weights, and the loss that they give on a batch, are finite."""
+        """Raise Diverged, in all processes, unless the weights, and the loss that they give on a batch, are finite."""
+        part = parts_of(batch, self.config.accumulate)[0]
         with self.trainer.precision_plugin.forward_context():
-            loss = next_token_loss(self.gpt(batch.inputs), batch.targets)
-        finite = [loss.isfinite(), *(weight.isfinite().all() for weight in self.gpt.parameters())]
-        if not torch.stack(finite).all():
+            loss = next_token_loss(self.gpt(part.inputs), part.targets)
+        finite = torch.stack([loss.isfinite(), *(here(weight).isfinite().all() for weight in self.gpt.parameters())])
+        if not self.trainer.strategy.reduce_boolean_decision(bool(finite.all())):
             raise Diverged(f"weights or loss no longer finite after step {self.global_step}")
+
+
+def parts_of(batch: TokenBatch, n_parts: int) -> list[TokenBatch]:
+    """A batch in so many parts; of one that is smaller, some are empty."""
+    return [TokenBatch(*part) for part in zip(*(tokens.tensor_split(n_parts) for tokens in batch), strict=True)]
 
 
 class Meter(L.Callback):
@@ -222,17 +319,28 @@ class Meter(L.Callback):
         self.config, self.write = config, write
         self.seconds = 0.0
         self.summed_loss, self.summed_steps = 0.0, 0
+        self.lowest, self.lowest_at, self.waited = math.inf, 0, 0
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds, "summed_loss": float(self.summed_loss), "summed_steps": self.summed_steps}
+        names = ("seconds", "summed_steps", "lowest", "lowest_at", "waited")
+        return {"summed_loss": float(self.summed_loss), **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds, self.summed_loss = state["seconds"], state["summed_loss"]
-        self.summed_steps = state["summed_steps"]
+        vars(self).update(state)
+
+    @property
+    def plateau(self) -> str:
+        """One line that says that the validation loss no longer falls; empty as long as it does."""
+        if not 0 < self.config.patience <= self.waited:
+            return ""
+        return (
+            f"the validation loss was lowest at step {self.lowest_at} ({self.lowest:.4f}), "
+            f"{self.waited} measurements ago"
+        )
 
     def on_train_start(self, trainer: L.Trainer, module: LanguageModel) -> None:
         if trainer.global_step == 0:
-            self.row(trainer, "val", self.evaluate(trainer, module))
+            self.validate(trainer, module)
 
     def on_train_batch_start(self, *_) -> None:
         self.started = time.perf_counter()
@@ -243,25 +351,42 @@ class Meter(L.Callback):
         self.summed_steps += 1
         due = step % self.config.log_every == 0 or last
         # Reading the loss waits for the GPU, so it comes before the clock is read.
-        loss = float(self.summed_loss) / self.summed_steps if due else None
+        if due:
+            module.check_finite()
+            loss = float(trainer.strategy.reduce(self.summed_loss / self.summed_steps, reduce_op="mean"))
         self.seconds += time.perf_counter() - self.started
         if due:
             self.row(trainer, "train", loss, gradient_norm=float(module.gradient_norm))
             self.summed_loss, self.summed_steps = 0.0, 0
         if step % self.config.eval_every == 0 or last:
-            self.row(trainer, "val", self.evaluate(trainer, module))
+            self.validate(trainer, module)
+
+    def validate(self, trainer: L.Trainer, module: LanguageModel) -> None:
+        loss = self.evaluate(trainer, module)
+        self.row(trainer, "val", loss)
+        if loss < self.lowest:
+            self.lowest, self.lowest_at, self.waited = loss, trainer.global_step, 0
+        else:
+            self.waited += 1
+        if self.plateau:
+            trainer.should_stop = True
 
     @torch.no_grad()
     def evaluate(self, trainer: L.Trainer, module: LanguageModel) -> float:
         """Mean loss over the first `eval_batches` validation batches, in nats per token."""
         module.eval()
-        total, count = 0.0, 0
+        total, count = torch.zeros(2, dtype=torch.float64, device=module.device)
         for batch in islice(trainer.datamodule.val_dataloader(), self.config.eval_batches):
-            inputs, targets = batch.inputs.to(module.device), batch.targets.to(module.device)
-            with trainer.precision_plugin.forward_context():
-                total += float(next_token_loss(module.gpt(inputs), targets)) * targets.numel()
-            count += targets.numel()
+            for part in parts_of(batch, self.config.accumulate):
+                n_tokens = part.targets.numel()
+                if n_tokens == 0:  # others have some, and where weights are divided they need us for their forward pass
+                    part = TokenBatch(*(tokens.new_zeros(1, tokens.shape[1]) for tokens in batch))
+                inputs, targets = part.inputs.to(module.device), part.targets.to(module.device)
+                with trainer.precision_plugin.forward_context():
+                    total += next_token_loss(module.gpt(inputs), targets).double() * n_tokens
+                count += n_tokens
         module.train()
+        total, count = trainer.strategy.reduce(torch.stack([total, count]), reduce_op="sum").tolist()
         if not math.isfinite(total):
             raise Diverged(f"validation loss {total / count:.4g} at step {trainer.global_step}")
         return total / count
@@ -282,10 +407,19 @@ class Meter(L.Callback):
 
 
 class Keeper(L.Callback):
-    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to."""
+    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to.
 
-    def __init__(self, run: Run, control: Control, bar: tqdm | None):
-        self.run, self.control, self.bar = run, control, bar
+    `folder` is where checkpoints go, the same in all processes; `run` has it as its path in the one that writes.
+    """
+
+    def __init__(self, run: Run, folder: Path | None, control: Control, bar: tqdm | None):
+        self.run, self.folder, self.control, self.bar = run, folder, control, bar
+
+    def on_train_start(self, trainer: L.Trainer, module: LanguageModel) -> None:
+        if trainer.strategy.broadcast(trainer.global_step) != trainer.global_step:
+            raise ValueError(f"the processes see different checkpoints in {self.folder}: put it on a disk they share")
+        if threading.current_thread() is threading.main_thread():  # Lightning has its own way, which saves nothing
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: LanguageModel, outputs: object, batch: TokenBatch, batch_idx: int
@@ -294,26 +428,36 @@ class Keeper(L.Callback):
         self.run.step = step
         if self.bar is not None:
             self.show(last)
-        if self.control.paused:
+        if self.control.paused and trainer.world_size == 1:
             self.save(trainer, module, batch)  # whatever happens during a long pause, nothing is lost
             self.control.wait_while_paused()
-        if self.control.stopped and not last:
+        if self.told_to_stop(trainer, module.config) and not last:
             trainer.should_stop = True
         if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
             self.save(trainer, module, batch)
 
+    def told_to_stop(self, trainer: L.Trainer, config: TrainConfig) -> bool:
+        """Whether the control of any process says so; several ask each other only when a row is due."""
+        if trainer.world_size == 1:
+            return self.control.stopped
+        if trainer.global_step % config.log_every:
+            return False
+        return trainer.strategy.reduce_boolean_decision(self.control.stopped, all=False)
+
     def save(self, trainer: L.Trainer, module: LanguageModel, batch: TokenBatch) -> None:
         module.check(batch)  # what is kept is good: training can go on from it
-        if self.run.path:
-            file = checkpoint_file(self.run.path, self.run.step)
-            file.parent.mkdir(exist_ok=True)
-            with replacing(file) as partial:
-                trainer.save_checkpoint(partial)
-            keep_newest(self.run.path, module.config.keep_checkpoints)
-        self.run.folder.rows.compact()
-        self.run.keep(module.gpt.state_dict())
-        self.run.saved_step = self.run.step
-        self.run.write_status()
+        weights = full_weights(trainer)
+        with writing(self.run):
+            if self.folder:
+                file = checkpoint_file(self.folder, self.run.step)
+                with replacing(file) if self.run.path else contextlib.nullcontext(file) as partial:
+                    trainer.save_checkpoint(partial)
+            self.run.folder.rows.compact()
+            self.run.keep(weights)
+            self.run.saved_step = self.run.step
+            self.run.write_status()
+            if self.run.path:
+                keep_newest(self.run.path, module.config.keep_checkpoints)
 
     def show(self, last: bool) -> None:
         trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
@@ -347,14 +491,26 @@ def fit(
     ends training after the current step, with a checkpoint. Weights or a loss that are no longer finite end it
     too, with a warning that names the step; the last good checkpoint stays, and in memory the last good weights.
 
-    Raises ValueError for data whose context or vocabulary does not fit the model, for an `out` that holds a run with
-    other settings or a damaged one, or into which another process is training, for a machine that lacks the wanted
-    accelerator or precision, and for a model that needs more memory than there is.
+    With several devices a script runs in as many processes, from its first line to its last: the first one writes the
+    run and calls `on_row`; what the others get has the same losses, in memory.
+
+    Raises ValueError for data whose context or vocabulary does not fit the model, for a batch that cannot be divided
+    among the processes and parts, for an `out` that holds a run with other settings or a damaged one, that another
+    process is training into, or on a disk that is full, for a machine that lacks the wanted accelerator, devices or
+    precision, and for a model or a batch that needs more memory than there is. Raises ChildProcessError where another
+    process of the same training is lost.
     """
     train = train or TrainConfig()
     control = control or Control()
     accelerator = pick_accelerator(train.accelerator)
     precision = pick_precision(train.precision, accelerator)
+    check_processes(train.devices, train.num_nodes, accelerator)
+    n_parts = train.n_processes * train.accumulate
+    if data.batch_size % n_parts:
+        raise ValueError(
+            f"a batch is divided into {train.n_processes} (devices * num_nodes) times {train.accumulate} (accumulate) "
+            f"equal parts: batch_size={data.batch_size} is not divisible by {n_parts}"
+        )
     data.prepare_data()
     data.setup("fit")
     if data.context > model.context:
@@ -370,17 +526,19 @@ def fit(
         train_config=train,
         data={**data.settings, "content": data.key},
         tokenizer=data.tokenizer,
-        path=Path(out) if out else None,
+        path=Path(out) if out and is_first(train.n_processes) else None,
     )
+    folder = Path(out) if out else None
     with alone_in(run.path), enough_memory(model):
-        run, checkpoint = open_run(run)
+        run, checkpoint = open_run(run) if run.path else join_run(run, folder)
         if not run.finished:
-            train_run(run, checkpoint, data, accelerator, precision, control, on_row, progress)
+            train_run(run, folder, checkpoint, data, accelerator, precision, control, on_row, progress)
     return run
 
 
 def train_run(
     run: Run,
+    folder: Path | None,
     checkpoint: Path | None,
     data: TokenData,
     accelerator: str,
@@ -391,27 +549,40 @@ def train_run(
 ) -> None:
     """Train a run from a checkpoint, or from the beginning, until it ends in one of its ways."""
     train = run.train_config
+    first = is_first(train.n_processes)
+    data.start_step = run.step
+    if progress and first:
+        print(f"{run.name}: {train.steps} steps take {estimate(data, run.model_config, train)}")
+    check_weights(run.model_config, train)
     module = LanguageModel(GPT(run.model_config, seed=train.seed), train)
+    check_batch(module.gpt, data, train)
     if run.path and not checkpoint:
-        run.create()
+        with writing(run):
+            run.create()
 
     def write(row: dict) -> None:
         row = {"run": run.name, "activation": run.model_config.activation, **row}
-        run.append(row)
-        if on_row is not None:
+        with writing(run):
+            run.append(row)
+        if on_row is not None and first:
             on_row(row)
 
-    data.start_step = run.step
-    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if progress else None
+    shown = progress and first
+    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
+    meter, workers = Meter(train, write), Workers()
     quiet_lightning()
     with stop_on_interrupt(control), bar or contextlib.nullcontext():
         trainer = L.Trainer(
             max_steps=train.steps,
             min_epochs=0,  # a stop may come at any step
             accelerator=accelerator,
-            devices=1,
+            devices=train.devices,
+            num_nodes=train.num_nodes,
+            strategy=make_strategy(train.strategy, train.n_processes),
+            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
             precision=precision,
-            callbacks=[Meter(train, write), Keeper(run, control, bar)],
+            callbacks=[meter, Keeper(run, folder, control, bar), workers],
+            use_distributed_sampler=False,  # the data know their share
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -419,31 +590,48 @@ def train_run(
         )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            run.status = "finished" if run.step == train.steps else "stopped"
+            run.status = "finished" if run.step == train.steps or meter.plateau else "stopped"
+            run.message = meter.plateau if run.step < train.steps else ""
         except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
             raise KeyboardInterrupt from None
         except Diverged as error:
             kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
             run.status = "diverged"
             run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
-            warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
-    run.write_status()
-    if run.status == "stopped" and progress:
-        way_on = "run this again to go on" if run.path else "without `out` nothing was saved"
-        print(f"{run.name}: stopped after step {run.step} of {train.steps}; {way_on}")
+            if first:
+                warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
+        except BaseException as error:
+            workers.end_others()
+            if not (workers.lost or is_severed(error)):
+                raise
+            run.status = "stopped"
+            run.message = f"{workers.lost or 'another process of this training is gone'}, after step {run.step}"
+            run.write_status()
+            raise ChildProcessError(
+                f"{run.name}: {run.message}; run this again to go on from step {run.saved_step}"
+            ) from error
+        finally:
+            workers.over.set()
+    with writing(run):
+        run.write_status()
+    if progress and first and run.step < train.steps and run.status != "diverged":
+        print(f"{run.name}: {run.status} after step {run.step} of {train.steps}; {run.message or way_on(run)}")
+
+
+def way_on(run: Run) -> str:
+    return "run this again to go on" if run.path else "without `out` nothing was saved"
 
 
 @contextlib.contextmanager
-def enough_memory(model: GPTConfig) -> Iterator[None]:
-    """Say in one line, as a ValueError, that a model takes more memory than there is."""
+def writing(run: Run) -> Iterator[None]:
+    """Say in one line, as a ValueError, that a run's folder takes no more, and what is left."""
     try:
         yield
-    except (MemoryError, RuntimeError, TypeError) as error:  # on a CPU torch has no type of its own for it
-        if not (isinstance(error, MemoryError) or re.search("out of memory|allocate memory|[Oo]verflow", str(error))):
-            raise
+    except OSError as error:
+        left = f"the checkpoint of step {run.saved_step} is whole" if run.saved_step else "there is no checkpoint yet"
         raise ValueError(
-            f"training a model of {model.n_parameters:,} parameters takes more memory than there is: "
-            "choose a smaller model, context or batch_size"
+            f"cannot write to {run.path} ({error.strerror or error}): training ends after step {run.step}, {left}; "
+            "make room, then run this again to go on"
         ) from error
 
 
@@ -455,7 +643,7 @@ def open_run(run: Run) -> tuple[Run, Path | None]:
     if run.path is None or not (run.path / "config.json").is_file():
         return run, None
     held = Run.load(run.path)
-    different = differing_fields(run.config(), held.config())
+    different = differing_fields(what_it_computes(run), what_it_computes(held))
     if different:
         raise ValueError(
             f"{run.path} holds another run ({'; '.join(different)}): choose another folder, or delete that one"
@@ -474,9 +662,28 @@ def open_run(run: Run) -> tuple[Run, Path | None]:
         warnings.warn(f"{held.name}: lost from {held.path}: {held.lost}", stacklevel=3)
     held.step = held.saved_step = found.step
     held.folder.rows.cut(held.step)
-    held.status, held.message = "running", ""
+    held.status, held.message, held.train_config = "running", "", run.train_config
+    write_json(held.path / "config.json", held.config())
     held.write_status()
     return held, found.file
+
+
+def join_run(run: Run, folder: Path | None) -> tuple[Run, Path | None]:
+    """What a process that does not write takes from the folder where the first one opens the run."""
+    if folder is None or not (folder / "status.json").is_file():
+        return run, None
+    held = Run.load(folder)
+    if held.finished:
+        return held, None
+    found = newest_whole(folder)
+    run.step = run.saved_step = found.step
+    return run, found.file
+
+
+def what_it_computes(run: Run) -> dict:
+    """The settings of a run but for those of HOW."""
+    config = run.config()
+    return config | {"train": {name: value for name, value in config["train"].items() if name not in HOW}}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from minipolycom.checking import LARGEST_SEED, check_kinds, check_known, check_seed
+from minipolycom.checking import LARGEST_SEED, check_at_least, check_kinds, check_known, check_seed
 
 
 @dataclass(kw_only=True)
@@ -51,6 +51,14 @@ def test_seeds_are_those_that_torch_takes():
     for seed in (-1, LARGEST_SEED + 1, 1.5):
         with pytest.raises(ValueError, match="seed is a whole number"):
             check_seed(seed)
+
+
+def test_a_count_has_a_least_value():
+    check_at_least("rows", 1, 1)
+    with pytest.raises(ValueError, match=r"^rows is at least 1; got 0$"):
+        check_at_least("rows", 0, 1)
+    with pytest.raises(ValueError, match="rows is a whole number; got True"):
+        check_at_least("rows", True, 1)
 
 
 def test_an_unknown_word_is_refused_with_the_known_ones():

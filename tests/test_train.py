@@ -175,8 +175,8 @@ def test_a_run_on_disk_can_be_loaded(data, tmp_path):
     assert same_weights(loaded, run)
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("né")) == "né"
     assert {file.name for file in (tmp_path / "run").iterdir()} == {
-        "config.json", "rows.jsonl", "status.json", "environment.json", "tokenizer.json", "model.safetensors",
-        "checkpoints", ".lock",
+        "config.json", "rows", "journal.jsonl", "status.json", "environment.json", "tokenizer.json",
+        "model.safetensors", "checkpoints", ".lock",
     }  # fmt: skip
 
 
@@ -395,21 +395,40 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
     assert without_time(resumed.rows) == without_time(good.rows)
 
 
-def test_with_loss_scaling_a_gradient_may_overflow_and_the_norm_before_it_is_kept(monkeypatch):
+def module_without_trainer(monkeypatch, precision, scaler=None):
     module = LanguageModel(GPT(GPTConfig(**SHAPE)), TrainConfig())
-    trainer = SimpleNamespace(precision="16-mixed")
+    trainer = SimpleNamespace(
+        precision=precision, precision_plugin=SimpleNamespace(scaler=scaler), world_size=1,
+        strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor),
+    )  # fmt: skip
     monkeypatch.setattr(LanguageModel, "trainer", property(lambda self: trainer))
     monkeypatch.setattr(LanguageModel, "global_step", 0)
+    return module, torch.optim.AdamW(module.gpt.parameters(), fused=True)
+
+
+def test_with_loss_scaling_the_gradient_itself_is_clipped_and_may_overflow(monkeypatch):
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    module, optimizer = module_without_trainer(monkeypatch, "16-mixed", scaler)
+    scaler.scale(torch.ones(()))
     norms = []
     for value in (1.0, math.inf):
         for parameter in module.gpt.parameters():
-            parameter.grad = torch.full_like(parameter, value)
-        module.configure_gradient_clipping(optimizer=None)
+            parameter.grad = torch.full_like(parameter, 1024.0 * value)
+        module.look_after(module.clip_gradients_of(optimizer))
         norms.append(float(module.gradient_norm))
+        scaler.update()
     assert norms[0] == norms[1] == pytest.approx(math.sqrt(module.gpt.n_parameters))
-    trainer.precision = "32-true"
+
+
+def test_without_loss_scaling_an_overflow_is_divergence_and_the_gradient_is_clipped_before(monkeypatch):
+    module, optimizer = module_without_trainer(monkeypatch, "32-true")
+    for parameter in module.gpt.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    module.clip_gradients_of(optimizer)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in module.gpt.parameters()])
+    assert float(gradients.norm()) == pytest.approx(1.0, abs=1e-4)  # fp32 sums of 10 thousand squares
     with pytest.raises(Diverged, match="at step 1"):
-        module.configure_gradient_clipping(optimizer=None)
+        module.look_after(torch.tensor(math.inf))
 
 
 def all_finite(model):

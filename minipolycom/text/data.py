@@ -14,6 +14,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from minipolycom.checking import check_at_least, check_seed
 from minipolycom.text.language import ExactModel
 from minipolycom.text.packing import Packed, cache_key, default_cache, pack
 from minipolycom.text.sources import Generated, open_source
@@ -36,7 +37,7 @@ class TokenData(LightningDataModule):
         the bare path of one that exists will do), "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub), or
         "grammar[:SEED]" (a generated language of known entropy)
     context: tokens in a window (T)
-    batch_size: windows in a batch (B)
+    batch_size: windows in the batch of one optimizer step (B), all processes together
     tokenizer: "bytes"; "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text; for
         "grammar", "words"; or the JSON of a tokenizer that is there already, such as a run's
     seed: chooses the windows of the training batches, together with the number of the step
@@ -52,6 +53,10 @@ class TokenData(LightningDataModule):
 
     start_step: int = 0
     """The step whose batch comes first from the next iterator over `train_dataloader()`; set it to resume a run."""
+    rank: int = 0
+    """Which of the processes that share out each batch this one is; Lightning says so in `setup`."""
+    n_processes: int = 1
+    """How many processes share out each batch, in equal slices one after the other."""
 
     def __init__(
         self,
@@ -65,10 +70,10 @@ class TokenData(LightningDataModule):
         hub_characters: int = 20_000_000,
     ):
         super().__init__()
-        _check_whole("context", context, least=1)
-        _check_whole("batch_size", batch_size, least=1)
-        _check_whole("seed", seed, least=0)
-        _check_whole("hub_characters", hub_characters, least=1)
+        check_at_least("context", context, 1)
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("hub_characters", hub_characters, 1)
+        check_seed(seed)
         tokenizer_trainer(tokenizer)  # refuses a bad setting here, long before the text is read
         self.context = context
         self.batch_size = batch_size
@@ -135,8 +140,22 @@ class TokenData(LightningDataModule):
         _ = self._packed
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the packed text, which is made first where it is missing; `stage` makes no difference."""
+        """Open the packed text, which is made first where it is missing; `stage` makes no difference.
+
+        Raises ValueError for a batch that the processes cannot share out equally.
+        """
         _ = self._packed
+        if self.trainer is not None:
+            self.rank, self.n_processes = self.trainer.global_rank, self.trainer.world_size
+        if self.batch_size % self.n_processes:
+            raise ValueError(
+                f"a batch is shared out equally: batch_size={self.batch_size} is not divisible among "
+                f"{self.n_processes} processes"
+            )
+
+    def _share(self, starts: Integer[np.ndarray, " B"]) -> Integer[np.ndarray, " b"]:
+        """This process's slice of the windows of a batch; of a last batch that is smaller, perhaps none."""
+        return np.array_split(starts, self.n_processes)[self.rank]
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -196,7 +215,10 @@ class TokenData(LightningDataModule):
         return float(nats[self._val_starts[:, None] + np.arange(self.context)].mean(dtype=np.float64))
 
     def train_dataloader(self) -> DataLoader:
-        """Batches without end, from step `start_step` on; each is a pure function of the seed and its step."""
+        """Batches without end, from step `start_step` on; each is a pure function of the seed and its step.
+
+        Where processes share the work, each has its slice of these same batches.
+        """
         return DataLoader(_RandomWindows(self), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
@@ -222,7 +244,7 @@ class _RandomWindows(IterableDataset):
             random = np.random.default_rng((data.seed, step))
             drawn = random.integers(len(places), size=data.batch_size)
             starts = drawn if isinstance(places, range) else places[drawn]
-            yield _windows(data.train_tokens, starts, data.context)
+            yield _windows(data.train_tokens, data._share(starts), data.context)
 
 
 class _EachWindowOnce(Dataset):
@@ -241,7 +263,7 @@ class _EachWindowOnce(Dataset):
     def __getitem__(self, batch: int) -> TokenBatch:
         data = self.data
         starts = self.starts[batch * data.batch_size : (batch + 1) * data.batch_size]
-        return _windows(data.val_tokens, starts, data.context)
+        return _windows(data.val_tokens, data._share(starts), data.context)
 
 
 def _windows(tokens: UInt[np.ndarray, " N"], starts: Int[np.ndarray, " B"], context: int) -> TokenBatch:
@@ -250,8 +272,3 @@ def _windows(tokens: UInt[np.ndarray, " N"], starts: Int[np.ndarray, " B"], cont
         inputs=torch.from_numpy(np.ascontiguousarray(both[:, :-1])),
         targets=torch.from_numpy(np.ascontiguousarray(both[:, 1:])),
     )
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
