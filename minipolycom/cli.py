@@ -1,7 +1,8 @@
 """The command line: thin, over the same functions as the notebooks.
 
-Each command is a function; its options are read from its signature (and, for training, from the fields of the two
-configurations), its help from the same sentences. Heavy packages are imported by the command that needs them.
+Each command is a function; its options are read from its signature (and, where it stands in SETTINGS, from the fields
+of configurations), its help from the same sentences. Commands that belong together form a Group, whose name comes
+before theirs. Heavy packages are imported by the command that needs them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -55,8 +57,8 @@ def train(
     """Train a language model on text and write the run to a folder; the same command again goes on where it stopped.
 
     Args:
-        preset: Size of the model, and what it is trained with: tiny, nano, small or gpt2 (whose 124 M parameters
-            hold with a vocabulary of 50,304; the tokenizer decides).
+        preset: Size of the model, and what it is trained with: PRESETS (the 124 M parameters of gpt2 hold with a
+            vocabulary of 50,304; the tokenizer decides).
         source: Where the text comes from: stdlib, files:PATH (file, folder or pattern), hub:NAME, or grammar, a
             generated language whose lowest possible loss is known.
         tokenizer: bytes; bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text; words, for
@@ -65,7 +67,7 @@ def train(
     """
     from minipolycom.model import GPTConfig
     from minipolycom.text import TokenData
-    from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
+    from minipolycom.train import PRESET_TRAINING, TrainConfig
 
     fields = GPTConfig.__dataclass_fields__
     shape = {key: value for key, value in settings.items() if key in fields}
@@ -78,16 +80,73 @@ def train(
     data.prepare_data()
     data.setup("fit")
     model = GPTConfig.preset(preset, **({"vocab_size": data.tokenizer.vocab_size} | shape))
-    out = out or Path("runs") / f"{preset}-{model.activation}"
-    print(data.description)
+    train_run(data, model, config, out=out or Path("runs") / f"{preset}-{model.activation}")
+
+
+def reproduce(run: Path, *, out: Path | None = None, **settings) -> None:
+    """Train a run once more from the settings in its folder, all of them, or with those given changed.
+
+    Args:
+        run: Folder of the run to train again.
+        out: Folder of the new run; without one, that of the old with -again after its name.
+    """
+    from minipolycom.model import GPTConfig
+    from minipolycom.runs import Run, known_fields
+    from minipolycom.text import TokenData
+    from minipolycom.train import TrainConfig
+
+    old = Run.load(run)
+    if old.parent:
+        raise ValueError(
+            f"{run} is a branch of the run {old.parent.get('run')!r}: reproduce that one, and branch it again"
+        )
+    shape = {key: value for key, value in settings.items() if key in GPTConfig.__dataclass_fields__}
+    training = {key: value for key, value in settings.items() if key in TrainConfig.__dataclass_fields__}
+    tokens = {key: value for key, value in old.data.items() if key != "content"}
+    tokens |= {key: value for key, value in settings.items() if key in ("batch_size", "context", "seed")}
+    model = GPTConfig(**asdict(old.model_config) | shape)
+    config = TrainConfig(**known_fields(TrainConfig, asdict(old.train_config) | training))
+    data = TokenData(**tokens)
+    if data.key != old.data["content"]:
+        raise ValueError(
+            f"the text of {data.settings['source']} is no longer the one that {run} was trained on: "
+            "bring that text back, or train on the new one with `minipolycom train`"
+        )
+    out = out or run.with_name(f"{run.name}-again")
+    new = train_run(data, model, config, out=out, name=None if settings else old.name)
+    if not settings and new.finished and old.finished:
+        print(difference(old.rows, new.rows))
+
+
+def difference(old: list[dict], new: list[dict]) -> str:
+    """One line: whether a run that was trained again has the losses of the first one, and if not from which step."""
+    pairs = [[(row["step"], row["split"], row["loss"]) for row in rows] for rows in (old, new)]
+    if pairs[0] == pairs[1]:
+        return f"the same {len(new)} losses as in the first run, to the last digit"
+    step = next((one[0] for one, two in zip(*pairs, strict=False) if one != two), None)
+    return f"the losses differ from those of the first run from step {step} on: another machine or other versions?"
+
+
+def train_run(data, model, config, *, out: Path, name: str | None = None):
+    """Train, tell what came of it, and return the run; the process ends where training did not."""
+    from minipolycom.distributed import is_first
+    from minipolycom.train import fit
+
+    first = is_first(config.n_processes)  # of several processes one speaks
+    if first:
+        print(tune_cpu(), data.description, sep="\n")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* diverged")  # said below
-            run = fit(data, model, config, out=out)
+            run = fit(data, model, config, out=out, name=name)
+    except ChildProcessError:
+        raise
     except OSError as error:
         raise ValueError(
             f"cannot write to {out} ({error.strerror or error}): choose another folder with --out"
         ) from error
+    if not first:
+        return run
     if run.status == "diverged":
         print(f"minipolycom: {run.message}", file=sys.stderr)
         sys.exit(1)
@@ -101,10 +160,52 @@ def train(
     )
     if run.status == "stopped":  # which `fit` has said, and how to go on
         sys.exit(INTERRUPTED)
+    return run
+
+
+def load_run(path: Path):
+    """A run whose model can be used; what its folder has lost is told."""
+    from minipolycom.evaluate import check_tokenizer
+    from minipolycom.runs import Run
+
+    run = Run.load(path)
+    if run.lost:
+        print(f"minipolycom: {path}: {run.lost}", file=sys.stderr)
+    check_tokenizer(run)
+    return run
+
+
+def compare(runs: list[Path], *, target: float | None = None, json: bool = False) -> None:
+    """Compare finished runs: the settings in which they differ, their losses, and how soon each was good.
+
+    Args:
+        runs: Folders of the runs.
+        target: Validation loss whose first reaching is timed, in nats per token; without one, the worst of the runs'
+            best losses, which all have reached.
+        json: Whether to print JSON instead of a table.
+    """
+    from minipolycom.runs import Run
+    from minipolycom.runs import compare as compared
+
+    table = compared([Run.load(path) for path in runs], target)
+    table.insert(0, "folder", list(map(str, runs)))
+    if json:
+        print(table.reset_index().to_json(orient="records", indent=2))
+    else:
+        # A line for each setting and each figure, a column for each run: names of settings are long, runs few.
+        print(table.T.to_string(float_format=lambda value: f"{value:.4g}"))
+        print(f"target: validation loss {table.attrs['target']:.4f}")
 
 
 def sample(
-    run: Path, *, prompt: str = "", tokens: int = 300, temperature: float = 0.8, top_k: int = 40, seed: int = 0
+    run: Path,
+    *,
+    prompt: str = "",
+    tokens: int = 300,
+    temperature: float = 0.8,
+    top_k: int = 40,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> None:
     """Continue a text with a trained model.
 
@@ -114,13 +215,12 @@ def sample(
         tokens: How many tokens to add.
         temperature: Below 1 the model prefers what it finds likely; 0 always takes the likeliest token.
         top_k: Draw among this many likeliest tokens only; 0 means among all.
+        top_p: Draw among the fewest likeliest tokens that have this probability together; 1 means among all.
         seed: Seed of the draws.
     """
-    from minipolycom.runs import Run
-
-    loaded = Run.load(run)
+    loaded = load_run(run)
     start = loaded.tokenizer.encode(prompt) or [0]  # in every tokenizer token 0 ends a document: a new one begins
-    stream = loaded.model().stream(start, tokens, temperature, top_k, seed)
+    stream = loaded.model().stream(start, tokens, temperature, top_k, top_p, seed)
     text = start.copy()
     print(prompt, end="", flush=True)
     shown = len(loaded.tokenizer.decode(start))
@@ -131,6 +231,102 @@ def sample(
             print(decoded[shown:].replace("\0", "\n"), end="", flush=True)
             shown = len(decoded)
     print()
+
+
+def evaluate(
+    run: Path,
+    *,
+    source: list[str] | None = None,
+    choices: list[str] | None = None,
+    pairs: list[str] | None = None,
+    windows: int = 0,
+    limit: int = 0,
+    json: bool = False,
+) -> None:
+    """Measure a trained model: its loss on texts, minimal pairs of sentences, multiple choice.
+
+    Args:
+        run: Folder of the run.
+        source: Text to measure the loss on, as for training; may be given several times. Without any of the three, the
+            text that the model was trained on. Of grammar also the loss by kind of token, and minimal pairs.
+        choices: Multiple-choice questions: hub:NAME[:CONFIG], or a file .parquet or .jsonl; may be given several times.
+        pairs: Minimal pairs in BLiMP's shape, from the same places; may be given several times.
+        windows: How many windows of a text to take, spread evenly; 0 means all.
+        limit: How many questions or pairs to take from the beginning; 0 means all.
+        json: Whether to print JSON instead of text.
+    """
+    from minipolycom import evaluate as measure
+    from minipolycom.hardware import pick_accelerator
+    from minipolycom.text.grammar import LANGUAGE
+
+    loaded = load_run(run)
+    tokenizer, context = loaded.tokenizer, loaded.model_config.context
+    sources = source or ([] if choices or pairs else [None])
+    texts = [measure.data_of(loaded, name) for name in sources]
+    questions = {name: measure.read_questions(name, limit=limit) for name in choices or []}
+    sentences = {name: measure.read_pairs(name, limit=limit) for name in pairs or []}
+    for data in texts:
+        if data.exact_model is not None:
+            sentences["grammar"] = LANGUAGE.minimal_pairs()
+    model = loaded.model().to(pick_accelerator())
+    found = {
+        "texts": [measure.evaluate(model, data, windows=windows) for data in texts],
+        "pairs": [
+            {"source": name} | measure.minimal_pairs(model, tokenizer, given, context=context)
+            for name, given in sentences.items()
+        ],
+        "choices": [
+            {"source": name} | measure.multiple_choice(model, tokenizer, given, context=context)
+            for name, given in questions.items()
+        ],
+    }
+    print_json(found) if json else print(evaluation_table(found))
+
+
+def evaluation_table(found: dict) -> str:
+    """What `evaluate` has found, as text."""
+    lines = []
+    for text in found["texts"]:
+        lines += [
+            text["source"],
+            f"  loss {text['loss']:.4f} nats per token over {text['tokens']:,} tokens, perplexity "
+            f"{text['perplexity']:.4g}, {text['bits_per_byte']:.4f} bits per byte",
+        ]
+        if text["floor"] is not None:
+            lines.append(
+                f"  lowest possible {text['floor']:.4f}: the model is {text['above_floor']:.4f} above it, and "
+                f"{text['kl']:.4f} nats from the true distribution (KL)"
+            )
+            lines.append(f"  {'kind':12}{'tokens':>9}{'loss':>9}{'floor':>9}{'above':>9}{'KL':>9}")
+            lines += [
+                f"  {row['kind']:12}{row['tokens']:9,}"
+                + "".join(f"{row[name]:9.4f}" for name in ("loss", "floor", "above_floor", "kl"))
+                for row in text["kinds"]
+            ]
+    for pairs in found["pairs"]:
+        left_out = f", {pairs['left_out']} longer than the context left out" if pairs["left_out"] else ""
+        lines.append(f"{pairs['source']}: {pairs['pairs']} minimal pairs{left_out}; chance is 0.5")
+        lines += [f"  {row['kind']:24}{row['accuracy']:.3f}" for row in (*pairs["kinds"], pairs | {"kind": "all"})]
+    for choices in found["choices"]:
+        lines.append(
+            f"{choices['source']}: {choices['questions']} questions, accuracy {choices['accuracy']:.3f} "
+            f"({choices['accuracy_per_byte']:.3f} by likelihood per byte), chance {choices['chance']:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def export(run: Path, out: Path, *, kind: str = "safetensors") -> None:
+    """Write a trained model to a folder for other programs, and say how to load it there.
+
+    Args:
+        run: Folder of the run.
+        out: A new folder.
+        kind: safetensors, the weights under our names with their configuration; or transformers, a model and tokenizer
+            for Hugging Face transformers that compute the same.
+    """
+    from minipolycom.export import export as write
+
+    print(f"written to {out}; load it with\n{textwrap.indent(write(load_run(run), out, kind), '    ')}")
 
 
 def doctor() -> None:
@@ -151,39 +347,139 @@ def exercises(*, json: bool = False) -> None:
     """
     from minipolycom.learn.exercises import exercise_table, list_exercises
 
-    if json:
-        import json as encoder
-
-        print(encoder.dumps(list_exercises(), indent=2))
-    else:
-        print(exercise_table())
+    print_json(list_exercises()) if json else print(exercise_table())
 
 
-def bench(what: str, *, json: bool = False, device: str = "auto", rounds: int = 15, compiler: bool = True) -> None:
-    """Measure speed and memory on this machine, every variant in turn in one process.
+def bench_activations(*, json: bool = False, device: str = "auto", rounds: int = 15, compiler: bool = True) -> None:
+    """Time each activation, forward and backward, and count what it keeps in memory.
 
     Args:
-        what: activations.
         json: Whether to print JSON instead of a table.
         device: auto, cpu or cuda.
         rounds: How often each variant is timed.
         compiler: Whether to include what needs torch.compile.
     """
-    check_known("benchmark", what, ["activations"])
-    from minipolycom.bench import bench_activations, table
+    from minipolycom import bench
 
-    rows = bench_activations(device=device, rounds=rounds, compiler=compiler)
-    if json:
-        import json as encoder
-
-        print(encoder.dumps(rows, indent=2))
-    else:
-        print(table(rows))
+    print_bench(bench.bench_activations(device=device, rounds=rounds, compiler=compiler), json)
 
 
-COMMANDS: dict[str, Callable] = {
-    command.__name__: command for command in (lab, train, sample, bench, doctor, exercises)
-}
+def bench_model(
+    *,
+    json: bool = False,
+    device: str = "auto",
+    rounds: int = 15,
+    compiler: bool = True,
+    busy: bool = False,
+    peer: Path | None = None,
+) -> None:
+    """Time whole training steps against a plain GPT in the manner of nanoGPT.
+
+    Args:
+        json: Whether to print JSON instead of a table.
+        device: auto, cpu or cuda.
+        rounds: How often each variant is timed.
+        compiler: Whether to include what needs torch.compile.
+        busy: Whether another process is kept busy meanwhile.
+        peer: A checkout of nanoGPT, to time that too.
+    """
+    from minipolycom import bench
+
+    rows = bench.bench_model(device=device, rounds=rounds, compiler=compiler, busy=busy, peer=peer)
+    print_bench(rows, json)
+
+
+def print_bench(rows: list[dict], as_json: bool) -> None:
+    from minipolycom.bench import table
+
+    print_json(rows) if as_json else print(table(rows))
+
+
+def print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2))
+
+
+class Group(dict[str, "Callable | Group"]):
+    """Commands that belong together, by name; `about` is their sentence in the overview."""
+
+    def __init__(self, about: str, commands: "dict[str, Callable | Group]"):
+        super().__init__(commands)
+        self.about = about
+
+
+COMMANDS = Group(
+    "Measure for yourself what polynomial activations and a rank difference do.",
+    {
+        "lab": lab,
+        "train": train,
+        "reproduce": reproduce,
+        "compare": compare,
+        "sample": sample,
+        "eval": evaluate,
+        "export": export,
+        "bench": Group(
+            "Measure speed and memory on this machine, every variant in turn.",
+            {"activations": bench_activations, "model": bench_model},
+        ),
+        "doctor": doctor,
+        "exercises": exercises,
+    },
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command takes beside the parameters of its function: the fields of configurations."""
+
+    sections: dict[str, tuple[type, ...]]
+    """Title in the help -> the dataclasses whose fields stand under it."""
+    deciders: dict[str, str] = field(default_factory=dict)
+    """Option -> what decides it where it is not given."""
+    sentences: dict[str, str] = field(default_factory=dict)
+    """Option -> a sentence in place of the field's own."""
+    words: dict[str, str] = field(default_factory=dict)
+    """Words in capitals of the help -> what stands for them."""
+    epilog: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    batch_size: int = 16
+    """Sequences per optimizer step."""
+
+
+def model_and_training() -> dict[str, tuple[type, ...]]:
+    from minipolycom.model import GPTConfig
+    from minipolycom.train import TrainConfig
+
+    return {"Model": (GPTConfig,), "Training": (Batch, TrainConfig)}
+
+
+def settings_of_train() -> Settings:
+    from minipolycom.model import PRESETS
+    from minipolycom.train import PRESET_TRAINING
+
+    presets = {name: PRESETS[name] | PRESET_TRAINING[name] for name in PRESETS if name in PRESET_TRAINING}
+    return Settings(
+        sections=model_and_training(),
+        deciders={key: "preset" for preset in presets.values() for key in preset} | {"vocab_size": "tokenizer"},
+        sentences={"seed": "Seed of the initial weights and of the batches."},
+        words={"PRESETS": f"{', '.join([*presets][:-1])} or {[*presets][-1]}"},
+        epilog=preset_table(presets),
+    )
+
+
+def settings_of_reproduce() -> Settings:
+    sections = model_and_training()
+    names = {name for configs in sections.values() for config in configs for name in config.__dataclass_fields__}
+    sentences = {"seed": "Seed of the initial weights and of the batches."}
+    return Settings(sections=sections, deciders=dict.fromkeys(names, "run"), sentences=sentences)
+
+
+SETTINGS: dict[Callable, Callable[[], Settings]] = {train: settings_of_train, reproduce: settings_of_reproduce}
+"""Commands that take the fields of configurations, each with a function that imports them."""
 
 
 def course_folder() -> Path:
@@ -194,9 +490,12 @@ def course_folder() -> Path:
     raise ValueError("no course/ here: run this in a checkout of minipolycom, which holds the notebooks")
 
 
-def parser_of(command: Callable):
-    """The parser of one command: its options from its signature, those of training from the two configurations."""
+def parser_of(name: str, command: Callable):
+    """The parser of one command: its options from its signature and, where it has them, from its configurations."""
+    from docstring_parser import parse
     from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+    settings = SETTINGS.get(command, lambda: Settings({}))()
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None):
@@ -206,28 +505,38 @@ def parser_of(command: Callable):
 
     class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action: argparse.Action) -> str:
-            decider = deciders.get(action.dest)
+            decider = settings.deciders.get(action.dest)
             said = super()._get_help_string(action)
+            for word, meaning in settings.words.items():
+                said = said.replace(word, meaning)
             return said.replace("%(default)s", f"by {decider}") if decider else said
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    deciders = {}
     sentence = textwrap.fill(inspect.getdoc(command).split("\n")[0], 79)
-    parser = Parser(prog=f"minipolycom {command.__name__}", description=sentence, formatter_class=Formatter)
-    parser.add_function_arguments(command, as_positional=True, as_group=False)
-    if command is train:
-        from minipolycom.model import PRESETS, GPTConfig
-        from minipolycom.train import PRESET_TRAINING, TrainConfig
-
-        parser.add_argument_group("Model").add_class_arguments(GPTConfig, as_group=False)
-        training = parser.add_argument_group("Training")
-        training.add_argument("--batch_size", type=int, help="Sequences per optimizer step.")
-        training.add_class_arguments(TrainConfig, as_group=False)
-        parser._option_string_actions["--seed"].help = "Seed of the initial weights and of the batches."
-        presets = {name: PRESETS[name] | PRESET_TRAINING[name] for name in PRESETS}
-        deciders = {key: "preset" for preset in presets.values() for key in preset} | {"vocab_size": "tokenizer"}
-        parser.epilog = preset_table(presets)
+    parser = Parser(
+        prog=f"minipolycom {name}", description=sentence, formatter_class=Formatter, epilog=settings.epilog or None
+    )
+    several = [name for name, kind in kinds_of(command).items() if kind == list[Path]]
+    for each in parse(inspect.getdoc(command)).params:
+        if each.arg_name in several:  # as positional arguments, jsonargparse would want one list in brackets
+            parser.add_argument(each.arg_name, nargs="+", type=Path, help=each.description)
+    parser.add_function_arguments(command, as_positional=True, as_group=False, skip=set(several))
+    for title, configs in settings.sections.items():
+        section = parser.add_argument_group(title)
+        for config in configs:
+            section.add_class_arguments(config, as_group=False)
+    for option, sentence in settings.sentences.items():
+        parser._option_string_actions[f"--{option}"].help = sentence
     return parser
+
+
+def kinds_of(command: Callable) -> dict[str, type]:
+    """The kind of value of each of a command's options and arguments."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(command).parameters.items()}
+    for configs in SETTINGS[command]().sections.values() if command in SETTINGS else []:
+        for config in configs:
+            kinds |= config.__annotations__
+    return kinds
 
 
 def preset_table(presets: dict[str, dict]) -> str:
@@ -239,24 +548,13 @@ def preset_table(presets: dict[str, dict]) -> str:
     )
 
 
-def flags_of(command: Callable) -> set[str]:
-    """The options of a command that are on or off."""
-    kinds = {name: parameter.annotation for name, parameter in inspect.signature(command).parameters.items()}
-    if command is train:
-        from minipolycom.model import GPTConfig
-        from minipolycom.train import TrainConfig
-
-        kinds |= GPTConfig.__annotations__ | TrainConfig.__annotations__
-    return {name for name, kind in kinds.items() if kind is bool}
-
-
-def spell_out(arguments: list[str], options: set[str], flags: set[str]) -> list[str]:
+def spell_out(arguments: list[str], options: set[str], kinds: dict[str, type]) -> list[str]:
     """Arguments as the parser wants them, each option with its value: --batch-size 4 as --batch_size=4, --json as
-    --json=true, --no-browser as --browser=false.
+    --json=true, --no-browser as --browser=false; and --source X as --source+=X where several may be given.
 
     Raises ValueError for an option that is not among `options`, and for one without a value.
     """
-    spelled = []
+    spelled, flags = [], {name for name, kind in kinds.items() if kind is bool}
     remaining = iter(arguments)
     for argument in remaining:
         option, equals, value = argument.partition("=")
@@ -277,34 +575,49 @@ def spell_out(arguments: list[str], options: set[str], flags: set[str]) -> list[
             value = next(remaining, None)
             if value is None:
                 raise ValueError(f"--{name} needs a value")
-        spelled.append(f"--{name}={value}")
+        plus = "+" if kinds.get(name) == list[str] | None else ""
+        spelled.append(f"--{name}{plus}={value}")
     return spelled
 
 
-def overview() -> str:
-    lines = [f"  {name:<10} {inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: minipolycom COMMAND [options]", "", *lines, "", "minipolycom COMMAND --help says more."])
+def overview(group: Group, name: str = "") -> str:
+    """The commands of a group, a line for each."""
+    lines = [
+        f"  {key:<12}{entry.about if isinstance(entry, Group) else inspect.getdoc(entry).splitlines()[0]}"
+        for key, entry in group.items()
+    ]
+    command = " ".join(filter(None, ["minipolycom", name, "COMMAND"]))
+    return "\n".join([f"usage: {command} [options]", "", *lines, "", f"{command} --help says more."])
+
+
+def find(arguments: list[str]) -> tuple[str, Callable | Group, list[str]]:
+    """The full name of the command that these arguments begin with, the command or group itself, and the rest.
+
+    Raises ValueError for a name that is none.
+    """
+    names, entry, rest = [], COMMANDS, list(arguments)
+    while isinstance(entry, Group) and rest and rest[0] not in ("-h", "--help"):
+        name = rest.pop(0)
+        check_known("command", " ".join([*names, name]), [" ".join([*names, known]) for known in entry])
+        names, entry = [*names, name], entry[name]
+    return " ".join(names), entry, rest
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. A mistake of the user's is one line on stderr and exit code 2, never a stack trace."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
-        return
-    name, *rest = arguments
     try:
-        check_known("command", name, COMMANDS)
-        if name == "doctor" and not rest:  # must run even where the parser's own package is missing
+        name, command, rest = find(arguments)
+        if isinstance(command, Group):
+            print(overview(command, name))
+            return
+        if command is doctor and not rest:  # must run even where the parser's own package is missing
             doctor()
             return
-        settings = tune_cpu()  # before anything imports torch
-        command = COMMANDS[name]
-        parser = parser_of(command)
+        tune_cpu()  # before anything imports torch
+        parser = parser_of(name, command)
         options = {option[2:] for option in parser._option_string_actions if option.startswith("--")}
-        given = parser.parse_args(spell_out(rest, options, flags_of(command)), defaults=False)
-        if command is train:
-            print(settings)
+        given = parser.parse_args(spell_out(rest, options, kinds_of(command)), defaults=False)
         command(**given.as_dict())
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read, `head` for example, has seen enough
