@@ -228,6 +228,11 @@ class KVCache:
         """Positions read so far."""
         return self.layers[0].length
 
+    @property
+    def batch(self) -> int:
+        """Texts that it holds."""
+        return 0 if self.layers[0].kept is None else self.layers[0].kept.shape[1]
+
 
 class Rotary(nn.Module):
     """Rotary position embedding: entries (i, i + K/2) of a head turn by the angle t / base^(2i/K) at position t.
@@ -349,11 +354,10 @@ class MoE(nn.Module):
         x_ND = rearrange(x_BTD, "B T D -> (B T) D")
         logits_NE = self.router(x_ND)
         chosen_logits_NS, chosen_NS = logits_NE.topk(self.per_token)
-        order_M, place_NS, count_E = sort_by_expert(chosen_NS, logits_NE.shape[1])
-        x_MD = TakeRows.apply(as_autocast(x_ND), order_M // self.per_token, place_NS)
-        y_MD = self.experts(x_MD, chosen_NS.flatten()[order_M], count_E)
-        y_NSD = rearrange(TakeRows.apply(y_MD, place_NS.flatten(), order_M[:, None]), "(N S) D -> N S D", N=len(x_ND))
-        y_ND = (y_NSD * chosen_logits_NS.softmax(-1).to(y_NSD.dtype)[..., None]).sum(1)
+        expert_M, order_M, place_NS, count_E = sort_by_expert(chosen_NS, logits_NE.shape[1])
+        x_MD = Dispatch.apply(as_autocast(x_ND), order_M, place_NS)
+        y_MD = self.experts(x_MD, expert_M, count_E)
+        y_ND = Combine.apply(y_MD, chosen_logits_NS.softmax(-1).to(y_MD.dtype), order_M, place_NS)
         self._remember(logits_NE, chosen_NS, count_E, x_BTD.shape[:2])
         y_BTD = y_ND.view(x_BTD.shape)
         return y_BTD if self.shared is None else y_BTD + self.shared(x_BTD)
@@ -389,30 +393,48 @@ class MoE(nn.Module):
 
 def sort_by_expert(
     chosen_NS: Int[Tensor, "N S"], n_experts: int
-) -> tuple[Int[Tensor, " M"], Int[Tensor, "N S"], Int[Tensor, " E"]]:
-    """The M = N S slots sorted by expert, the place of each slot in that order, and how many each expert got."""
-    expert_M = chosen_NS.flatten()
-    order_M = expert_M.argsort(stable=True)
-    place_M = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M), device=order_M.device))
-    return order_M, place_M.view_as(chosen_NS), torch.bincount(expert_M, minlength=n_experts)
+) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Int[Tensor, "N S"], Int[Tensor, " E"]]:
+    """The M = N S slots in the order of their experts: the expert and the slot at each place, the place of each slot,
+    and how many slots each expert got."""
+    expert_M, order_M = chosen_NS.flatten().sort(stable=True)
+    here_M = torch.arange(len(order_M), device=order_M.device)
+    place_NS = torch.empty_like(order_M).scatter_(0, order_M, here_M).view_as(chosen_NS)
+    # not bincount, whose result has a size that a GPU must be waited for
+    end_E = torch.searchsorted(expert_M, torch.arange(n_experts, device=order_M.device), right=True)
+    return expert_M, order_M, place_NS, end_E.diff(prepend=end_E.new_zeros(1))
 
 
-class TakeRows(torch.autograd.Function):
-    """Rows of x by index; `taken` says, for each row of x, at which places of the result it stands.
+class Dispatch(torch.autograd.Function):
+    """A row of x for each slot, sorted by expert: x[order // S].
 
-    Backward gathers by that table and sums; autograd, which does not know it, would add row after row.
+    Backward sums the S rows of each token where they stand; autograd, which cannot know where, would add row by row.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, taken: Tensor) -> Tensor:
-        ctx.save_for_backward(taken)
-        return x.index_select(0, index)
+    def forward(ctx, x_ND: Tensor, order_M: Tensor, place_NS: Tensor) -> Tensor:
+        ctx.save_for_backward(place_NS)
+        return x_ND.index_select(0, order_M // place_NS.shape[1])
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, None, None]:
-        (taken,) = ctx.saved_tensors
-        dx = g.index_select(0, taken.flatten())
-        return dx if taken.shape[1] == 1 else dx.view(*taken.shape, -1).sum(1), None, None
+    def backward(ctx, g_MD: Tensor) -> tuple[Tensor, None, None]:
+        (place_NS,) = ctx.saved_tensors
+        return F.embedding_bag(place_NS, g_MD, mode="sum"), None, None
+
+
+class Combine(torch.autograd.Function):
+    """What each token gets from its slots: sum over s of weight_s y[place_s], without y in the order of tokens."""
+
+    @staticmethod
+    def forward(ctx, y_MD: Tensor, weight_NS: Tensor, order_M: Tensor, place_NS: Tensor) -> Tensor:
+        ctx.save_for_backward(y_MD, weight_NS, order_M, place_NS)
+        return F.embedding_bag(place_NS, y_MD, mode="sum", per_sample_weights=weight_NS)
+
+    @staticmethod
+    def backward(ctx, g_ND: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        y_MD, weight_NS, order_M, place_NS = ctx.saved_tensors
+        g_MD = g_ND.index_select(0, order_M // place_NS.shape[1])
+        d_weight_NS = torch.linalg.vecdot(y_MD, g_MD)[place_NS]
+        return g_MD * weight_NS.flatten()[order_M, None], d_weight_NS, None, None
 
 
 def as_autocast(x: Tensor) -> Tensor:
@@ -504,8 +526,9 @@ class GPT(nn.Module):
     def forward(self, tokens_BT: Int[Tensor, "B T"], cache: KVCache | None = None) -> Float[Tensor, "B T V"]:
         """Logits of the next token at each position. With a cache, the tokens go on from those that it has read.
 
-        Raises ValueError for what is not a batch of sequences of whole numbers, for a sequence longer than the context
-        and, on a CPU, for a token outside the vocabulary; a GPU finds that one too, with an error of its own.
+        Raises ValueError for what is not a batch of sequences of whole numbers, for a sequence longer than the context,
+        for a cache of another batch, and, on a CPU, for a token outside the vocabulary; a GPU finds that one too, with
+        an error of its own.
         """
         if tokens_BT.ndim != 2 or tokens_BT.dtype not in (torch.int64, torch.int32):
             raise ValueError(
@@ -516,6 +539,11 @@ class GPT(nn.Module):
         if length > self.config.context:
             raise ValueError(
                 f"a sequence of {length} tokens is longer than the model's context of {self.config.context}"
+            )
+        if cache and cache.length and cache.batch != len(tokens_BT):
+            raise ValueError(
+                f"the cache holds a batch of {cache.batch} texts, the tokens are of {len(tokens_BT)}: "
+                "make a new KVCache"
             )
         try:
             x_BTD = self.embedding(tokens_BT)

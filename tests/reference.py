@@ -1,6 +1,7 @@
-"""The authors' formulas, typed again as plainly as possible. Imports nothing of ours.
+"""Formulas of the sources, typed again as plainly as possible. Imports nothing of ours.
 
-Source: the code that comes with Zhuo et al., "Polynomial Composition Activations", ICLR 2025, arXiv 2411.03884.
+Source of the activations: the code that comes with Zhuo et al., "Polynomial Composition Activations", ICLR 2025,
+arXiv 2411.03884.
 """
 
 import math
@@ -65,3 +66,55 @@ def linear_cka(x, y):
     centre = np.eye(len(x)) - 1 / len(x)
     k, q = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre
     return (k * q).sum() / math.sqrt((k * k).sum() * (q * q).sum())
+
+
+def mixture_of_experts(tokens, router, ups, gates, downs, per_token, function):
+    """One token after another; `function(hidden, expert)` is the activation. Any dtype, any sizes."""
+    outputs = []
+    for x in tokens:
+        logits = router @ x
+        chosen = sorted(range(len(logits)), key=lambda e: -float(logits[e].detach()))[:per_token]
+        shares = torch.exp(logits[chosen]) / torch.exp(logits[chosen]).sum()
+        total = torch.zeros_like(x)
+        for share, e in zip(shares, chosen, strict=True):
+            hidden = function(ups[e] @ x, e) if gates is None else function(gates[e] @ x, e) * (ups[e] @ x)
+            total = total + share * (downs[e] @ hidden)
+        outputs.append(total)
+    return torch.stack(outputs)
+
+
+def balance_loss(logits, per_token):
+    """E sum_e f_e P_e: f_e the share of slots, P_e the mean probability (Switch transformers, equations 4 to 6)."""
+    n_tokens, n_experts = logits.shape
+    total = 0.0
+    for e in range(n_experts):
+        slots = sum(int(e in row.topk(per_token).indices) for row in logits)
+        probability = sum(torch.exp(row[e]) / torch.exp(row).sum() for row in logits) / n_tokens
+        total = total + slots / (n_tokens * per_token) * probability
+    return n_experts * total
+
+
+def z_loss(logits):
+    """Mean over tokens of log(sum exp)^2 (ST-MoE, equation 5)."""
+    return sum(torch.log(torch.exp(row).sum()) ** 2 for row in logits) / len(logits)
+
+
+def attention_by_position(q, k, v):
+    """softmax(q k^T / sqrt(K)) v, position after position of one head; the queries are the last ones of the text."""
+    first = len(k) - len(q)
+    outputs = []
+    for t, query in enumerate(q):
+        scores = k[: first + t + 1] @ query / len(query) ** 0.5
+        outputs.append(torch.softmax(scores, 0) @ v[: first + t + 1])
+    return torch.stack(outputs)
+
+
+def nucleus(probabilities, top_p):
+    """The fewest likeliest tokens whose probability together reaches top_p (Holtzman et al., 2019)."""
+    chosen, total = [], 0.0
+    for token in sorted(range(len(probabilities)), key=lambda i: -float(probabilities[i])):
+        chosen.append(token)
+        total += float(probabilities[token])
+        if total >= top_p:
+            break
+    return sorted(chosen)

@@ -4,11 +4,23 @@ import inspect
 import math
 
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
 
 from minipolycom.activations import ACTIVATION_NAMES, GATED
-from minipolycom.model import GPT, PRESETS, Attention, FeedForward, GPTConfig, Rotary, next_token_loss
+from minipolycom.model import (
+    GPT,
+    PRESETS,
+    Attention,
+    FeedForward,
+    GPTConfig,
+    KVCache,
+    Rotary,
+    causal_attention,
+    likeliest,
+    next_token_loss,
+)
 
 SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 32, "context": 16, "vocab_size": 11}
 
@@ -178,10 +190,78 @@ def test_tokens_that_are_none_are_refused(bad, message):
         forward(GPT(GPTConfig(**SMALL)), bad)
 
 
+def test_attention_over_kept_keys_equals_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    k, v = (torch.randn(2, 3, 9, 4, generator=generator) for _ in range(2))
+    for n_new in (1, 4, 9):
+        q = torch.randn(2, 3, n_new, 4, generator=generator)
+        ours = causal_attention(q, k, v)
+        for batch in range(2):
+            for head in range(3):
+                expected = reference.attention_by_position(q[batch, head], k[batch, head], v[batch, head])
+                torch.testing.assert_close(ours[batch, head], expected, rtol=1e-5, atol=1e-6)  # order of sums
+
+
+MODELS = [{"activation": name} for name in ACTIVATION_NAMES] + [
+    {"n_experts": 6},
+    {"n_experts": 4, "coefficients": "per_expert", "n_shared_experts": 1},
+    {"n_experts": 4, "activation": "swiglu"},
+]
+
+
+@pytest.mark.parametrize("fields", MODELS, ids=str)
+@pytest.mark.parametrize("pieces", [[16], [1] * 16, [5, 1, 7, 3]], ids=str)
+@torch.no_grad()
+def test_a_text_read_in_pieces_gives_the_logits_of_the_whole(fields, pieces):
+    gpt, text = GPT(GPTConfig(**SMALL | fields)).eval(), tokens(3, 16)
+    cache, read = KVCache(gpt.config), []
+    for piece in text.split(pieces, dim=1):
+        read.append(gpt(piece, cache))
+    assert cache.length == 16
+    # one position or sixteen at a time is another order of sums; logits are of size 1
+    torch.testing.assert_close(torch.cat(read, dim=1), gpt(text), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_cache_refuses_more_than_the_context_and_another_batch():
+    gpt = GPT(GPTConfig(**SMALL)).eval()
+    cache = KVCache(gpt.config)
+    gpt(tokens(2, 10), cache)
+    with pytest.raises(ValueError, match="17 tokens is longer than the model's context of 16"):
+        gpt(tokens(2, 7), cache)
+    with pytest.raises(ValueError, match="cache holds a batch of 2 texts, the tokens are of 3: make a new KVCache"):
+        gpt(tokens(3, 1), cache)
+
+
+@torch.no_grad()
+def uncached(gpt: GPT, text: list[int], n_new: int) -> list[int]:
+    """The likeliest continuation, with the whole window read for every token."""
+    for _ in range(n_new):
+        window = torch.tensor([text[-gpt.config.context :]])
+        text = [*text, int(gpt(window)[0, -1].argmax())]
+    return text
+
+
+@pytest.mark.parametrize("fields", MODELS, ids=str)
+def test_greedy_generation_gives_the_tokens_of_the_uncached_model_past_the_context_too(fields):
+    gpt = GPT(GPTConfig(**SMALL | fields)).eval()
+    for prompt in ([1, 2, 3], [*range(11), 0, 3, 1, 4, 1], [5] * 30):
+        assert gpt.generate(prompt, 40, temperature=0) == uncached(gpt, prompt, 40)
+
+
+def test_generation_reads_each_token_once_until_the_window_slides():
+    gpt = GPT(GPTConfig(**SMALL)).eval()
+    read = []
+    gpt.embedding.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].shape[1]))
+    gpt.generate([1, 2, 3], 16)
+    assert read == [3] + [1] * 13 + [16] * 2
+
+
 def test_generation_is_a_function_of_its_seed_and_slides_past_the_context():
     gpt = GPT(GPTConfig(**SMALL)).eval()
     first = gpt.generate([1, 2, 3], 40, seed=3)
     assert first == gpt.generate([1, 2, 3], 40, seed=3)
+    assert first == [1, 2, 3, *gpt.stream([1, 2, 3], 40, seed=3)]
     assert first != gpt.generate([1, 2, 3], 40, seed=4)
     assert len(first) == 43
     assert first[:3] == [1, 2, 3]
@@ -191,7 +271,37 @@ def test_temperature_zero_and_top_one_take_the_likeliest_token():
     gpt = GPT(GPTConfig(**SMALL)).eval()
     greedy = gpt.generate([1], 10, temperature=0)
     assert greedy == gpt.generate([1], 10, temperature=2.0, top_k=1, seed=9)
+    assert greedy == gpt.generate([1], 10, temperature=2.0, top_p=1e-9, seed=9)
     assert greedy[1] == int(gpt(torch.tensor([[1]]))[0, -1].argmax())
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.3, 0.5, 0.9, 0.999, 1.0])
+def test_top_p_keeps_the_fewest_tokens_that_have_that_probability(top_p):
+    for seed in range(20):
+        logits = 2 * torch.randn(11, generator=torch.Generator().manual_seed(seed))
+        kept = likeliest(logits, 0, top_p)
+        assert kept.isfinite().nonzero().flatten().tolist() == reference.nucleus(logits.softmax(-1), top_p)
+        assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+
+
+def test_top_k_keeps_the_largest_and_top_p_counts_among_them():
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    assert likeliest(logits, 2, 1.0).isfinite().tolist() == [True, True, False, False]
+    assert likeliest(logits, 0, 0.65).isfinite().tolist() == [True, True, False, False]
+    assert likeliest(logits, 2, 0.55).isfinite().tolist() == [True, False, False, False]  # 0.4 of 0.7
+    assert likeliest(logits, 9, 1.0).isfinite().all()
+
+
+def test_tokens_are_drawn_from_the_distribution_that_is_left():
+    gpt = GPT(GPTConfig(**SMALL)).eval()
+    with torch.no_grad():
+        logits = gpt(torch.tensor([[1, 2]]))[0, -1]
+    expected = likeliest(logits / 0.5, 6, 0.9).softmax(-1)
+    drawn = [gpt.generate([1, 2], 1, temperature=0.5, top_k=6, top_p=0.9, seed=seed)[-1] for seed in range(300)]
+    share = torch.bincount(torch.tensor(drawn), minlength=11) / len(drawn)
+    assert share[expected == 0].sum() == 0
+    # a share of 300 draws has a standard error of 0.03 at most; the seeds are fixed
+    torch.testing.assert_close(share, expected, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +312,8 @@ def test_temperature_zero_and_top_one_take_the_likeliest_token():
         ({"tokens": [1], "temperature": -1.0}, "temperature is not negative"),
         ({"tokens": [1], "top_k": -1}, "top_k is not negative"),
         ({"tokens": [1], "temperature": math.nan}, "temperature is a finite number"),
+        ({"tokens": [1], "top_p": 0.0}, "top_p is a probability greater than 0; got 0.0"),
+        ({"tokens": [1], "top_p": 1.5}, "top_p is a probability greater than 0; got 1.5"),
         ({"tokens": [1], "seed": 2**70}, "seed is a whole number from 0 to 2"),
     ],
 )
