@@ -269,7 +269,7 @@ def layer_similarity(hidden: Sequence[Float[Tensor, "N D"]]) -> Similarity:
 def spectrum_row(s_R: Float[Tensor, " R"]) -> dict:
     """Three measures of singular values as a row: effective_rank, stable_rank, participation_ratio."""
     measures = (effective_rank, stable_rank, participation_ratio)
-    return {measure.__name__: float(measure(s_R)) for measure in measures}
+    return {measure.__name__: measure(s_R).item() for measure in measures}
 
 
 @torch.no_grad()
