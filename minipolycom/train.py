@@ -41,6 +41,7 @@ from minipolycom.distributed import (
 from minipolycom.estimate import check_batch, check_weights, enough_memory, estimate
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.model import GPT, GPTConfig, next_token_loss
+from minipolycom.record import Recorder
 from minipolycom.runs import Run, alone_in, differing_fields, replacing, write_json
 from minipolycom.text import TokenBatch, TokenData
 
@@ -97,6 +98,8 @@ class TrainConfig:
     """Parts in which a batch goes through the model, so that a large one fits in memory; the gradient is the same."""
     compile: bool = False
     """Whether torch.compile translates the model first, which takes minutes and makes each step faster on a GPU."""
+    record_every: int = 50
+    """Steps between two recordings of spectra, coefficients, norms, routers and similarities; 0 records nothing."""
     seed: int = 0
     """Seed of the initial weights."""
     precision: str = "auto"
@@ -122,7 +125,8 @@ class TrainConfig:
         for name in ("learning_rate", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is positive; got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "balance_weight", "z_weight", "keep_checkpoints", "patience"):
+        weights = ("weight_decay", "balance_weight", "z_weight")
+        for name in (*weights, "warmup_steps", "keep_checkpoints", "patience", "record_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is not negative; got {getattr(self, name)}")
         for name in ("beta1", "beta2"):
@@ -201,7 +205,7 @@ class Diverged(RuntimeError):
     """The loss, the gradient or the weights are no longer finite numbers."""
 
 
-HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints")
+HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints", "record_every")
 """Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
 
 NEVER = 2**62
@@ -570,6 +574,9 @@ def train_run(
     shown = progress and first
     bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
     meter, workers = Meter(train, write), Workers()
+    # Where weights are divided, no process has them.
+    records = train.record_every and first and (train.strategy != "fsdp" or train.n_processes == 1)
+    recorders = [Recorder(run, train.record_every, meter)] if records else []
     quiet_lightning()
     with stop_on_interrupt(control), bar or contextlib.nullcontext():
         trainer = L.Trainer(
@@ -581,7 +588,7 @@ def train_run(
             strategy=make_strategy(train.strategy, train.n_processes),
             plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
             precision=precision,
-            callbacks=[meter, Keeper(run, folder, control, bar), workers],
+            callbacks=[meter, *recorders, Keeper(run, folder, control, bar), workers],
             use_distributed_sampler=False,  # the data know their share
             logger=False,
             enable_checkpointing=False,
