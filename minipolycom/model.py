@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED
 from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
+from minipolycom.linear import Linear
 
 WIDTH_MULTIPLE = 8
 """The width of a gated feed-forward, and that of an expert, is rounded to the nearest multiple of this."""
@@ -261,8 +262,8 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_heads = config.n_heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.qkv = Linear(config.d_model, 3 * config.d_model)
+        self.out = Linear(config.d_model, config.d_model)
         self.rotary = Rotary(config.d_model // config.n_heads, config.context, config.rope_base)
 
     def forward(self, x_BTD: Float[Tensor, "B T D"], cache: LayerCache | None = None) -> Float[Tensor, "B T D"]:
@@ -292,10 +293,10 @@ class FeedForward(nn.Module):
     def __init__(self, config: GPTConfig, width: int | None = None):
         super().__init__()
         width, gated = width or config.d_ff, config.activation in GATED
-        self.up = nn.Linear(config.d_model, width, bias=False)
-        self.gate = nn.Linear(config.d_model, width, bias=False) if gated else None
+        self.up = Linear(config.d_model, width)
+        self.gate = Linear(config.d_model, width) if gated else None
         self.activation = ACTIVATIONS[GATED.get(config.activation, config.activation)]()
-        self.down = nn.Linear(width, config.d_model, bias=False)
+        self.down = Linear(width, config.d_model)
 
     def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         if self.gate is None:
@@ -502,7 +503,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = Linear(config.d_model, config.vocab_size)
         self._initialise(seed)
         if config.tied:
             self.head.weight = self.embedding.weight
