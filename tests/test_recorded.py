@@ -82,6 +82,13 @@ EMPTY = {
 }
 
 
+def test_the_gradient_s_curve_begins_with_the_first_gradient():
+    rows = [{k: v for k, v in row.items() if k != "gradient_norm" or row["step"] > 0} for row in norms()]
+    figure = recorded.norms(rows, "gradient_norm")
+    assert [list(trace.x) for trace in figure.data] == [[50, 100]] * len(LAYERS)
+    assert [list(trace.x) for trace in recorded.norms(rows, "weight_norm").data] == [[0, 50, 100]] * len(LAYERS)
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name):
     figure = FIGURES[name](50)

@@ -303,6 +303,7 @@ def _layers_over_steps(
     rows: Sequence[Mapping], key: str, title: str, ylabel: str, step: int | None, log: bool = False
 ) -> go.Figure:
     figure = blank(title, "optimizer steps", ylabel, height=340)
+    rows = [row for row in rows if row.get(key) is not None]  # before the first step there is no gradient
     layers = sorted({row["layer"] for row in rows})
     look, told = _layer_colours(layers), []
     for layer in layers:
