@@ -72,9 +72,9 @@ class Filter:
                 f"got {self.sigma}: log1p takes any sigma"
             )
 
-    def gain(self, singular_values: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+    def gain(self, singular_values: Float[Tensor, "*batch R"]) -> Float[Tensor, "*batch R"]:
         """The factor on each of a spectrum's singular values (positive, in any order), taken relative to their RMS."""
-        relative = singular_values / singular_values.square().mean().sqrt()
+        relative = singular_values / singular_values.square().mean(dim=-1, keepdim=True).sqrt()
         return GAINS[self.kind](relative) ** self.sigma
 
     def __call__(
