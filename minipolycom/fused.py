@@ -39,6 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minipolycom import activations
+from minipolycom.linear import linear, weight_gradient
 
 BACKENDS = ("triton", "compiled", "eager", "plain")
 """In the order in which they are tried."""
@@ -135,13 +136,13 @@ def feed_forward(
     """
     if activation not in ("polynorm", "polyrelu"):
         raise ValueError(f"unknown activation {activation!r} for a fused feed-forward; known: polynorm, polyrelu")
-    hidden = F.linear(x, w_up)
-    gate = hidden if w_gate is None else F.linear(x, w_gate)
+    hidden = linear(x, w_up)
+    gate = hidden if w_gate is None else linear(x, w_gate)
     up = None if w_gate is None else hidden
     if _is_plain(backend):
         plain = activations.polyrelu(gate, weight, bias) if activation == "polyrelu" else None
         y = activations.polynorm(gate, weight, bias, eps) if plain is None else plain
-        return F.linear(y if up is None else y * up, w_down)
+        return linear(y if up is None else y * up, w_down)
     activations._check(gate, weight, bias)
     activations._check_row(gate)
     # the projection stands inside an operator that autocast cannot see into
@@ -488,7 +489,7 @@ def _project_forward(
 ) -> tuple[Tensor, Tensor]:
     """w_down y, and the table of row statistics."""
     y, stats = _activate_forward(x, up, weight, bias, eps, kind, backend)
-    return F.linear(y, w_down), stats
+    return linear(y, w_down), stats
 
 
 def _project_backward(
@@ -504,9 +505,9 @@ def _project_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dx, d_up, dw, db and the gradient of w_down, for which y is computed again."""
     *gradients, y = _activate_backward(
-        torch.matmul(g, w_down), x, up, weight, bias, stats, kind, backend, recompute=True
+        linear(g, w_down.t()), x, up, weight, bias, stats, kind, backend, recompute=True
     )
-    return *gradients, _as_rows(g).t() @ y
+    return *gradients, weight_gradient(g, y)
 
 
 def _as_rows(x: Tensor | None) -> Tensor | None:

@@ -58,7 +58,7 @@ def weight_gradient(g: Float[Tensor, "*batch F"], x: Float[Tensor, "*batch D"]) 
     # oneDNN copies a left factor whose rows are not in one piece: the smaller one stands there
     if g_NF.shape[1] <= x_ND.shape[1]:
         return linear(g_NF.t(), x_ND.t())
-    return linear(x_ND.t(), g_NF.t()).t()
+    return linear(x_ND.t(), g_NF.t()).t().contiguous()
 
 
 def _takes_onednn(x: Tensor, w: Tensor) -> bool:
