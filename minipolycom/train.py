@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -244,6 +244,26 @@ class LanguageModel(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    @property
+    def settings(self) -> dict:
+        """What decides the numbers of this training, but for the data, as plain values."""
+        return {"model": asdict(self.gpt.config), "train": what_counts(asdict(self.config))}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["config"] = self.settings
+        if self.device_mesh is None:  # else it is numbered in this way already
+            (held,) = checkpoint["optimizer_states"]
+            checkpoint["optimizer_states"] = [numbered_as_in_model(held, self.optimizers().optimizer, self.gpt)]
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Raise ValueError for a checkpoint of a training with other settings."""
+        different = differing_fields(self.settings, checkpoint["config"])
+        if different:
+            raise ValueError(
+                f"the checkpoint of step {checkpoint['global_step']} is of another run ({'; '.join(different)}): "
+                "put back the one of this run, or delete it"
+            )
+
     def on_train_start(self) -> None:
         self.diverged_at = torch.tensor(NEVER, device=self.device)
 
@@ -309,6 +329,21 @@ class LanguageModel(L.LightningModule):
         finite = torch.stack([loss.isfinite(), *(here(weight).isfinite().all() for weight in self.gpt.parameters())])
         if not self.trainer.strategy.reduce_boolean_decision(bool(finite.all())):
             raise Diverged(f"weights or loss no longer finite after step {self.global_step}")
+
+
+def numbered_as_in_model(state: dict, optimizer: torch.optim.Optimizer, model: nn.Module) -> dict:
+    """An optimizer's state with the parameters numbered in the order of the model, not of the optimizer's groups.
+
+    A single optimizer reads either, one that is divided among processes only this; so a run can go on in any way.
+    """
+    number_of = {id(parameter): number for number, parameter in enumerate(model.parameters())}
+    numbers = [number_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        "state": {numbers[index]: held for index, held in state["state"].items()},
+        "param_groups": [
+            group | {"params": [numbers[index] for index in group["params"]]} for group in state["param_groups"]
+        ],
+    }
 
 
 def parts_of(batch: TokenBatch, n_parts: int) -> list[TokenBatch]:
@@ -690,7 +725,12 @@ def join_run(run: Run, folder: Path | None) -> tuple[Run, Path | None]:
 def what_it_computes(run: Run) -> dict:
     """The settings of a run but for those of HOW."""
     config = run.config()
-    return config | {"train": {name: value for name, value in config["train"].items() if name not in HOW}}
+    return config | {"train": what_counts(config["train"])}
+
+
+def what_counts(train: dict) -> dict:
+    """The settings of a training but for those of HOW."""
+    return {name: value for name, value in train.items() if name not in HOW}
 
 
 @contextlib.contextmanager
@@ -714,5 +754,6 @@ def stop_on_interrupt(control: Control) -> Iterator[None]:
 
 def quiet_lightning() -> None:
     """Leave out Lightning's lines about hardware, loaders and its own products: the bar says what a learner needs."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\.pytorch")
