@@ -359,9 +359,9 @@ def bench_activations(*, json: bool = False, device: str = "auto", rounds: int =
         rounds: How often each variant is timed.
         compiler: Whether to include what needs torch.compile.
     """
-    from minipolycom import bench
+    from minipolycom.bench import activations
 
-    print_bench(bench.bench_activations(device=device, rounds=rounds, compiler=compiler), json)
+    print_bench(activations.bench_activations(device=device, rounds=rounds, compiler=compiler), json)
 
 
 def bench_model(
@@ -383,9 +383,9 @@ def bench_model(
         busy: Whether another process is kept busy meanwhile.
         peer: A checkout of nanoGPT, to time that too.
     """
-    from minipolycom import bench
+    from minipolycom.bench import model
 
-    rows = bench.bench_model(device=device, rounds=rounds, compiler=compiler, busy=busy, peer=peer)
+    rows = model.bench_model(device=device, rounds=rounds, compiler=compiler, busy=busy, peer=peer)
     print_bench(rows, json)
 
 

@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from minipolycom.activations import ACTIVATION_NAMES
-from minipolycom.cli import COMMANDS, main
+from minipolycom.cli import COMMANDS, Group, difference, main
+from minipolycom.model import PRESETS
 from minipolycom.runs import Run
 from minipolycom.text.grammar import LANGUAGE
+from minipolycom.text.sources import Generated
+from minipolycom.train import PRESET_TRAINING
 
 SHAPE = ["--n-layers", "1", "--n_heads=2", "--d-model", "16", "--context", "32"]
 QUICK = ["--steps=60", "--batch-size", "8", "--eval-every", "30", "--eval-batches", "4", "--learning-rate", "1e-2"]
@@ -19,6 +22,8 @@ QUICK = ["--steps=60", "--batch-size", "8", "--eval-every", "30", "--eval-batche
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("MINIPOLYCOM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr(Generated, "N_TRAIN", 2000)
+    monkeypatch.setattr(Generated, "N_VAL", 500)
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -30,7 +35,7 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+@pytest.mark.parametrize("activation", ["polynorm", "swiglu"])
 def test_train_then_sample(tmp_path, capsys, activation):
     out = tmp_path / "run"
     main(["train", "--activation", activation, "--source", "stdlib", "--out", str(out), *SHAPE, *QUICK])
@@ -77,8 +82,11 @@ def test_the_same_command_again_trains_nothing(tmp_path, capsys):
 
 
 def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
-    main(["train", "--tokenizer", "bpe:512", "--out", str(tmp_path / "run"), *SHAPE, *QUICK])
-    assert Run.load(tmp_path / "run").model_config.vocab_size == 512
+    file = tmp_path / "diary.txt"
+    file.write_text("".join(f"On day {day} I trained {day % 7} models and {day % 3} failed.\n" for day in range(400)))
+    text = ["--source", f"files:{file}", "--tokenizer", "bpe:270"]
+    main(["train", *text, "--out", str(tmp_path / "run"), *SHAPE, *QUICK])
+    assert Run.load(tmp_path / "run").model_config.vocab_size == 270
     assert "per byte" in capsys.readouterr().out
 
 
@@ -86,7 +94,7 @@ def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["train", "--activation", "swish"], "unknown activation 'swish'; known: relu, squared_relu, gelu, silu"),
-        (["train", "--preset", "huge"], "unknown preset 'huge'; known: tiny, nano, small, gpt2"),
+        (["train", "--preset", "huge"], f"unknown preset 'huge'; known: {', '.join(PRESETS)}"),
         (["train", "--source", "moon"], "moon"),
         (["train", "--tokenizer", "morse"], "morse"),
         (["train", "--learning-rate", "-1"], "learning_rate is positive; got -1.0"),
@@ -95,8 +103,15 @@ def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
         (["train", "--steps", "many"], "many"),
         (["sample", "nowhere"], "holds no run"),
         (["sample"], "run"),
-        (["bench", "models"], "unknown benchmark 'models'; known: activations"),
-        (["fly"], "unknown command 'fly'; known: lab, train, sample, bench, doctor, exercises"),
+        (["compare"], "the following arguments are required: runs"),
+        (["compare", "nowhere"], "holds no run"),
+        (["eval", "nowhere"], "holds no run"),
+        (["export", "nowhere", "out"], "holds no run"),
+        (["reproduce", "nowhere"], "holds no run"),
+        (["bench", "models"], "unknown command 'bench models'; known: bench activations, bench model"),
+        (["bench", "activations", "--peer", "x"], r"unknown option --peer; known: .*--rounds"),
+        (["bench", "model", "--peer", "nowhere", "--rounds", "2"], "nowhere"),
+        (["fly"], f"unknown command 'fly'; known: {', '.join(COMMANDS)}"),
     ],
 )
 def test_a_mistake_is_named_with_the_way_out(capsys, arguments, message):
@@ -111,15 +126,30 @@ def test_a_text_that_cannot_be_read_is_named(capsys, tmp_path, content):
     assert not (tmp_path / "run").exists()
 
 
+def commands(group: Group, *before: str):
+    """Every command by its full name, and every group."""
+    for name, entry in group.items():
+        yield (*before, name), entry
+        if isinstance(entry, Group):
+            yield from commands(entry, *before, name)
+
+
 def test_the_overview_and_every_help_text(capsys):
     main([])
     overview = capsys.readouterr().out
-    for name in COMMANDS:
-        assert name in overview
-        with pytest.raises(SystemExit) as stop:
-            main([name, "--help"])
-        assert stop.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: minipolycom {name}")
+    assert all(name in overview for name in COMMANDS)
+    for words, entry in commands(COMMANDS):
+        if isinstance(entry, Group):
+            for arguments in (words, (*words, "--help")):
+                main(list(arguments))
+                shown = capsys.readouterr().out
+                assert shown.startswith(f"usage: minipolycom {' '.join(words)} COMMAND")
+                assert all(name in shown for name in entry)
+        else:
+            with pytest.raises(SystemExit) as stop:
+                main([*words, "--help"])
+            assert stop.value.code == 0
+            assert re.match(rf"usage: minipolycom {' '.join(words)}\s", capsys.readouterr().out)
 
 
 def test_help_explains_each_setting_by_the_sentence_under_its_field(capsys):
@@ -163,6 +193,175 @@ def trained(tmp_path_factory):
         patch.setenv("MINIPOLYCOM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         main(["train", "--out", str(out), *SHAPE, *QUICK, "--steps=2"])
     return out
+
+
+# -- runs that are there ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_made_again_from_its_folder(trained, tmp_path, capsys):
+    main(["reproduce", str(trained), "--out", str(tmp_path / "again")])
+    assert "the same 3 losses as in the first run, to the last digit" in capsys.readouterr().out
+    old, new = Run.load(trained), Run.load(tmp_path / "again")
+    assert new.config() == old.config()
+    timeless = [[{**row, "seconds": 0} for row in run.rows] for run in (old, new)]
+    assert timeless[0] == timeless[1]
+    weights = [(path / "model.safetensors").read_bytes() for path in (trained, tmp_path / "again")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_is_made_again_with_one_thing_changed(trained, tmp_path, capsys):
+    main(["reproduce", str(trained), "--out", str(tmp_path / "wider"), "--d-model", "24", "--seed", "3"])
+    assert "to the last digit" not in capsys.readouterr().out
+    old, new = Run.load(trained), Run.load(tmp_path / "wider")
+    assert (new.model_config.d_model, new.train_config.seed, new.data["seed"]) == (24, 3, 3)
+    assert new.config()["train"] == old.config()["train"] | {"seed": 3}
+    assert new.data["content"] == old.data["content"]
+
+
+def test_a_text_that_is_no_longer_there_is_not_replaced_by_another(tmp_path, capsys):
+    file, out = tmp_path / "diary.txt", tmp_path / "run"
+    file.write_text("a line of it\n" * 400)
+    main(["train", "--source", f"files:{file}", "--out", str(out), *SHAPE, *QUICK, "--steps=1"])
+    file.write_text("quite another line\n" * 400)
+    capsys.readouterr()
+    error = refused(capsys, "reproduce", str(out), "--out", str(tmp_path / "again"))
+    assert f"the text of files:{file} is no longer the one that {out} was trained on" in error
+    assert not (tmp_path / "again").exists()
+
+
+def test_where_two_trainings_part_is_told():
+    rows = [{"step": step, "split": "train", "loss": 1.0 / (1 + step)} for step in range(3)]
+    assert difference(rows, rows) == "the same 3 losses as in the first run, to the last digit"
+    assert "differ from those of the first run from step 1 on" in difference(rows, [rows[0], rows[1] | {"loss": 9.0}])
+
+
+def test_runs_are_compared_by_folder(trained, tmp_path, capsys):
+    other = tmp_path / "other"
+    main(["reproduce", str(trained), "--out", str(other), "--activation", "gelu"])
+    capsys.readouterr()
+    main(["compare", str(trained), str(other)])
+    shown = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line.split() for line in shown.splitlines()}
+    assert rows["activation"][1:] == ["polynorm", "gelu"]
+    assert rows["folder"][1:] == [str(trained), str(other)]
+    assert "target: validation loss" in shown
+    main(["compare", str(trained), str(other), "--target", "0.5", "--json"])
+    lines = json.loads(capsys.readouterr().out)
+    assert [line["folder"] for line in lines] == [str(trained), str(other)]
+    assert [line["best validation loss"] for line in lines] == pytest.approx(
+        [min(Run.load(path).losses()) for path in (trained, other)]
+    )
+    assert [line["steps to target"] for line in lines] == [None, None]
+
+
+def test_a_run_is_measured_on_its_own_text_and_on_others(trained, tmp_path, capsys):
+    file = tmp_path / "notes.txt"
+    file.write_text("Some notes, all of them alike.\n" * 90)
+    main(["eval", str(trained), "--windows", "4", "--json"])
+    [own] = json.loads(capsys.readouterr().out)["texts"]
+    assert "standard library" in own["source"]
+    assert own["tokens"] == 4 * 32
+    main(["eval", str(trained), "--source", "stdlib", "--source", f"files:{file}", "--windows=4", "--json"])
+    texts = json.loads(capsys.readouterr().out)["texts"]
+    assert texts[0] == own
+    assert str(file) in texts[1]["source"]
+    main(["eval", str(trained), "--windows", "4"])
+    assert f"loss {own['loss']:.4f} nats per token over 128 tokens" in capsys.readouterr().out
+
+
+def test_questions_and_pairs_from_files(trained, tmp_path, capsys):
+    questions, pairs = tmp_path / "questions.jsonl", tmp_path / "pairs.jsonl"
+    questions.write_text(json.dumps({"question": "Who?", "choices": ["me", "you"], "answer": "A"}) + "\n")
+    pairs.write_text(json.dumps({"sentence_good": "she has", "sentence_bad": "she have"}) + "\n")
+    main(["eval", str(trained), "--choices", str(questions), "--pairs", str(pairs), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["texts"] == []
+    assert found["choices"][0] | {"accuracy": 0, "accuracy_per_byte": 0} == {
+        "source": str(questions), "questions": 1, "accuracy": 0, "accuracy_per_byte": 0, "chance": 0.5
+    }  # fmt: skip
+    assert found["pairs"][0]["pairs"] == 1
+    main(["eval", str(trained), "--choices", str(questions), "--pairs", str(pairs)])
+    shown = capsys.readouterr().out
+    assert "1 questions, accuracy" in shown
+    assert "1 minimal pairs; chance is 0.5" in shown
+
+
+def test_of_a_known_language_each_kind_and_minimal_pairs(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    shape = [*SHAPE[:-2], "--context", "128"]
+    main(["train", "--source", "grammar", "--tokenizer", "words", "--out", out, *shape, *QUICK, "--steps=2"])
+    capsys.readouterr()
+    main(["eval", out, "--windows", "8"])
+    shown = capsys.readouterr().out
+    for kind in LANGUAGE.counts:
+        assert re.search(rf"^  {kind} +[\d,]+( +-?\d+\.\d{{4}}){{4}}$", shown, re.MULTILINE)
+    assert "grammar: 500 minimal pairs; chance is 0.5" in shown
+    assert re.search(r"^  all +0\.\d+$", shown, re.MULTILINE)
+    refusal = refused(capsys, "eval", out, "--source", "stdlib")
+    assert "words of this tokenizer" in refusal
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "transformers"])
+def test_a_model_is_written_for_other_programs(trained, tmp_path, capsys, kind):
+    main(["export", str(trained), str(tmp_path / "out"), "--kind", kind])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"written to {tmp_path / 'out'}; load it with\n    ")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {f.name for f in (tmp_path / "out").iterdir()}
+    assert "is there already" in refused(capsys, "export", str(trained), str(tmp_path / "out"), "--kind", kind)
+
+
+def test_files_of_another_model_are_one_line_and_stay(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    for command in ("sample", "eval", "export"):
+        arguments = [command, str(run), *([str(tmp_path / "out")] if command == "export" else [])]
+        for name, content, message in (
+            ("tokenizer.json", '{"name": "words", "words": ["a"]}', "its tokenizer.json is words: restore that file"),
+            ("tokenizer.json", "{", "tokenizer.json"),
+            ("model.safetensors", "cut off", "model.safetensors"),
+            ("config.json", "{}", "config.json"),
+        ):
+            shutil.copytree(trained, run, dirs_exist_ok=True)
+            (run / name).write_text(content)
+            error = refused(capsys, *arguments)
+            assert message in error
+            assert (run / name).read_text() == content
+            assert not (tmp_path / "out").exists()
+
+
+def test_what_a_folder_has_lost_is_told_and_the_rest_is_used(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "status.json").write_text("{")
+    main(["sample", str(run), "--prompt", "x", "--tokens", "0"])
+    printed = capsys.readouterr()
+    assert printed.out == "x\n"
+    assert re.fullmatch(rf"minipolycom: {run}: status\.json .*\n", printed.err)
+
+
+def test_likely_tokens_only(trained, capsys):
+    """With next to no probability to choose from, the likeliest token is drawn at any temperature."""
+    greedy, narrow = ["--temperature", "0"], ["--top-p", "1e-9", "--temperature", "1", "--top-k", "0"]
+    texts = []
+    for how in (greedy, narrow):
+        main(["sample", str(trained), "--prompt", "def ", "--tokens", "30", *how])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+
+
+def test_benchmarks_print_rows_as_json_or_a_table(monkeypatch, capsys):
+    from minipolycom.bench import model
+
+    row = {
+        "variant": "plain", "device": "cpu", "dtype": "float32", "shape": "small", "tokens_per_s": 5.0, "ratio": 1.0,
+        "ratio_low": 0.9, "ratio_high": 1.1, "baseline": "plain", "threads": 1, "settings": "none",
+    }  # fmt: skip
+    asked = {}
+    monkeypatch.setattr(model, "bench_model", lambda **settings: asked.update(settings) or [row])
+    main(["bench", "model", "--json", "--rounds", "3", "--peer", "nanoGPT", "--no-compiler"])
+    assert json.loads(capsys.readouterr().out) == [row]
+    assert (asked["rounds"], str(asked["peer"]), asked["compiler"]) == (3, "nanoGPT", False)
+    main(["bench", "model"])
+    assert "plain" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("prompt", ["--help me", "--prompt", "-1", "a=b", "null", "123"])
@@ -220,7 +419,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part(tmp_path):
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert f"minipolycom: cannot write to {out} (File too large): choose another folder with --out\n" in done.stderr
+    assert f"minipolycom: cannot write to {out} (File too large): training ends after step " in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(out.glob("*.partial"))
 
@@ -254,12 +453,12 @@ def test_help_says_what_the_preset_decides(capsys):
     assert "Sequences per optimizer step. (type: int, default: by preset)" in words
     assert "Number of distinct tokens (V). (type: int, default: by tokenizer)" in words
     assert "Seed of the initial weights and of the batches." in words
-    assert "124 M parameters hold with a vocabulary of 50,304" in words
+    assert "the 124 M parameters of gpt2 hold with a vocabulary of 50,304" in words
     assert {"options:", "Model:", "Training:"} <= set(told.splitlines())
     table = [line.split() for line in told.split("\n\n")[-1].splitlines()]
     assert table[0] == ["preset", "n_layers", "n_heads", "d_model", "context", "batch_size", "learning_rate", "steps"]
     assert ["gpt2", "12", "12", "768", "1024", "32", "0.0006", "20000"] in table
-    assert len(table) == 5
+    assert [row[0] for row in table[1:]] == [name for name in PRESETS if name in PRESET_TRAINING]
 
 
 def test_interrupting_the_command_leaves_a_run_that_goes_on(tmp_path):
