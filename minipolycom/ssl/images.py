@@ -463,9 +463,7 @@ class ViewData(LightningDataModule):
     def source(self) -> Source:
         source = open_images(self.source_setting, self.size)
         if source.steps_per_epoch(self.batch_size) == 0:
-            raise ValueError(
-                f"{source.description}: fewer than a batch of {self.batch_size}; take a smaller batch_size"
-            )
+            raise ValueError(f"{source.description}, and a batch needs {self.batch_size}; take a smaller batch_size")
         return source
 
     @property

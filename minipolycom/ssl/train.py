@@ -6,7 +6,6 @@ there, with the same batches, the same views and the same numbers as if nothing 
 """
 
 import contextlib
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -21,8 +20,9 @@ from tqdm.auto import tqdm
 
 from minipolycom.checking import check_kinds, check_known, check_seed
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
+from minipolycom.distributed import Workers, check_processes, is_first, is_severed, make_strategy
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
-from minipolycom.runs import alone_in, differing_fields, replacing
+from minipolycom.runs import alone_in, differing_fields, replacing, write_json
 from minipolycom.ssl.encoders import NetworkConfig
 from minipolycom.ssl.filters import Filter
 from minipolycom.ssl.images import ViewBatch, ViewData
@@ -31,7 +31,10 @@ from minipolycom.ssl.methods import METHODS, Outputs
 from minipolycom.ssl.probes import factor_rows, probe_rows
 from minipolycom.ssl.processes import gathered, train_as_one
 from minipolycom.ssl.runs import SSLRun
-from minipolycom.train import Control, Diverged, learning_rate, quiet_lightning, stop_on_interrupt
+from minipolycom.train import Control, Diverged, learning_rate, quiet_lightning, stop_on_interrupt, way_on, writing
+
+HOW = ("accelerator", "devices", "keep_checkpoints")
+"""Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
 
 COLLAPSE_PATIENCE = 5
 """Measurements in a row that must show a collapse before a training stops: early in training, ranks dip and recover."""
@@ -183,7 +186,7 @@ class Learner(L.LightningModule):
 
 
 class Meter(L.Callback):
-    """Measures a training and writes its rows. Each process takes part in what is gathered, the first one writes."""
+    """Measures a training and writes its rows; of several processes, the first one alone probes."""
 
     def __init__(self, config: SSLConfig, data: ViewData, write: Callable[[str, dict], None]):
         self.config, self.data, self.write = config, data, write
@@ -218,6 +221,11 @@ class Meter(L.Callback):
             self.probe(trainer, module)
         self.started = time.perf_counter()
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether a training that should stop at a collapse has shown one for long enough."""
+        return self.config.stop_on_collapse and self.collapsed_rows >= COLLAPSE_PATIENCE
+
     def mean_loss(self, trainer: L.Trainer) -> float:
         summed = torch.as_tensor(self.summed_loss)
         return float(trainer.strategy.reduce(summed, reduce_op="mean")) / self.summed_steps
@@ -228,7 +236,7 @@ class Meter(L.Callback):
         self.collapsed_rows = self.collapsed_rows + 1 if ranks["collapse"] else 0
         self.row(trainer, "ranks", ranks)
         self.row(trainer, "spectra", spectrum_row(outputs))
-        if self.config.stop_on_collapse and self.collapsed_rows >= COLLAPSE_PATIENCE:
+        if self.collapsed:
             trainer.should_stop = True
 
     def probe(self, trainer: L.Trainer, module: Learner) -> None:
@@ -238,30 +246,27 @@ class Meter(L.Callback):
                     self.row(trainer, table, row)
 
     def row(self, trainer: L.Trainer, table: str, values: dict) -> None:
-        if trainer.is_global_zero:
-            self.write(table, {"step": trainer.global_step, **values})
+        self.write(table, {"step": trainer.global_step, **values})
 
 
 class Keeper(L.Callback):
-    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to."""
+    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to.
 
-    def __init__(self, run: SSLRun, control: Control, bar: tqdm | None):
-        self.run, self.control, self.bar = run, control, bar
+    `folder` is where checkpoints go, the same in all processes; `run` has it as its path in the one that writes.
+    """
+
+    def __init__(self, run: SSLRun, folder: Path | None, control: Control, bar: tqdm | None):
+        self.run, self.folder, self.control, self.bar = run, folder, control, bar
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Learner, *_) -> None:
         step, last = trainer.global_step, trainer.global_step == module.config.steps
         self.run.step = step
         if self.bar is not None:
             self.show()
-        paused, stopped = (
-            trainer.strategy.reduce_boolean_decision(wish, all=False)
-            for wish in (self.control.paused, self.control.stopped)
-        )
-        if paused:
+        if self.control.paused and trainer.world_size == 1:
             self.save(trainer, module)  # whatever happens during a long pause, nothing is lost
             self.control.wait_while_paused()
-            stopped = trainer.strategy.reduce_boolean_decision(self.control.stopped, all=False)
-        if stopped and not last:
+        if trainer.strategy.reduce_boolean_decision(self.control.stopped, all=False) and not last:
             trainer.should_stop = True
         if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
             self.save(trainer, module)
@@ -270,18 +275,18 @@ class Keeper(L.Callback):
         weights = module.method.state_dict()
         if not all(value.isfinite().all() for value in weights.values()):  # what is kept is good
             raise Diverged(f"weights are no longer finite after step {trainer.global_step}")
-        if self.run.path:
-            file = checkpoint_file(self.run.path, self.run.step)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) if trainer.is_global_zero else contextlib.nullcontext(file) as place:
-                trainer.save_checkpoint(place)
-        if trainer.is_global_zero:
-            if self.run.path:
-                keep_newest(self.run.path, module.config.keep_checkpoints)
-            self.run.folder.keep(weights)
+        with writing(self.run):
+            if self.folder:
+                file = checkpoint_file(self.folder, self.run.step)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(file) if trainer.is_global_zero else contextlib.nullcontext(file) as place:
+                    trainer.save_checkpoint(place)  # in which all processes take part, and one writes
             self.run.folder.rows.compact()
+            self.run.folder.keep(weights)
             self.run.saved_step = self.run.step
             self.run.write_status()
+            if self.run.path:
+                keep_newest(self.run.path, module.config.keep_checkpoints)
 
     def show(self) -> None:
         losses, ranks = (self.run.table(name)[-1:] for name in ("losses", "ranks"))
@@ -312,66 +317,90 @@ def fit_ssl(
     checkpoint. A loss or weights that are no longer finite end it too, with a warning; the last checkpoint stays.
     A collapse is written to the rows and named in the run's message; with `stop_on_collapse` it ends the training.
 
-    Raises ValueError for images that do not fit the method, for an `out` that holds a run with other settings or a
-    damaged one, or into which another process is training, and for a machine that lacks the wanted accelerator or
-    precision.
+    With several devices a script runs in as many processes, from its first line to its last: the first one writes the
+    run and calls `on_row`; what the others get has the same losses and ranks, in memory.
+
+    Raises ValueError for images that do not fit the method, for a batch that cannot be divided among the processes, for
+    an `out` that holds a run with other settings or a damaged one, that another process is training into, or on a disk
+    that is full, and for a machine that lacks the wanted accelerator, devices or precision. Raises ChildProcessError
+    where another process of the same training is lost.
     """
     train = train or SSLConfig()
     control = control or Control()
     accelerator = pick_accelerator(train.accelerator)
     precision = pick_precision(train.precision, accelerator)
+    check_processes(train.devices, 1, accelerator)
+    if data.batch_size % train.devices:
+        raise ValueError(f"batch_size={data.batch_size} cannot be divided among {train.devices} processes (devices)")
     data.setup()
     channels, size, _ = data.shape
-    network = replace(network or NetworkConfig(), channels=channels, size=size)
+    folder = Path(out) if out else None
     run = SSLRun(
         name=name or train.method,
-        network=network,
+        network=replace(network or NetworkConfig(), channels=channels, size=size),
         train=train,
         data={**data.settings, "content": data.key},
-        path=Path(out) if out else None,
+        path=folder if is_first(train.devices) else None,
     )
-    # Of several processes, Lightning starts the others from the first one's Trainer: these only read the folder.
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    with alone_in(run.path) if first else contextlib.nullcontext():
-        run, checkpoint = open_run(run, first)
+    with alone_in(run.path):
+        run, checkpoint = open_run(run) if run.path else join_run(run, folder)
         if not run.finished:
-            train_run(run, checkpoint, data, accelerator, precision, control, on_row, progress and first)
+            train_run(run, folder, checkpoint, data, accelerator, precision, control, on_row, progress)
     return run
 
 
-def open_run(run: SSLRun, first: bool) -> tuple[SSLRun, Path | None]:
+def open_run(run: SSLRun) -> tuple[SSLRun, Path | None]:
     """The run that is in this one's folder, cut back to its last checkpoint, and that checkpoint; else `run`, None.
 
-    Only the first of several processes writes. Raises ValueError for a run with other settings, and for a damaged one.
+    Raises ValueError for a run with other settings, and for a damaged one.
     """
-    if run.path is None or not (run.path / "config.json").is_file():
+    if not (run.path / "config.json").is_file():
         return run, None
     held = SSLRun.load(run.path)
-    different = differing_fields(run.config(), held.config())
+    different = differing_fields(what_it_computes(run), what_it_computes(held))
     if different:
         raise ValueError(
             f"{run.path} holds another run ({'; '.join(different)}): choose another folder, or delete that one"
         )
-    if held.finished and first:  # to another process the first may just have begun
+    if held.finished:
         return held, None
     found = newest_whole(held.path)
     if found.file is None:
         return run, None
+    for file in found.damaged:
+        file.unlink()  # or it would count among the newest
+    if found.damaged:
+        lost = f"{found.damaged[0].name} is damaged ({found.reason})"
+        warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
     held.step = held.saved_step = found.step
-    held.status, held.message = "running", ""
-    if first:
-        for file in found.damaged:
-            file.unlink()  # or it would count among the newest
-        if found.damaged:
-            lost = f"{found.damaged[0].name} is damaged ({found.reason})"
-            warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
-        held.folder.rows.cut(held.step)
-        held.write_status()
+    held.folder.rows.cut(held.step)
+    held.status, held.message, held.train = "running", "", run.train
+    write_json(held.path / "config.json", held.config())
+    held.write_status()
     return held, found.file
+
+
+def join_run(run: SSLRun, folder: Path | None) -> tuple[SSLRun, Path | None]:
+    """What a process that does not write takes from the folder where the first one opens the run."""
+    if folder is None or not (folder / "status.json").is_file():
+        return run, None
+    held = SSLRun.load(folder)
+    if held.finished:
+        return held, None
+    found = newest_whole(folder)
+    run.step = run.saved_step = found.step
+    return run, found.file
+
+
+def what_it_computes(run: SSLRun) -> dict:
+    """The settings of a run but for those of HOW."""
+    config = run.config()
+    return config | {"train": {name: value for name, value in config["train"].items() if name not in HOW}}
 
 
 def train_run(
     run: SSLRun,
+    folder: Path | None,
     checkpoint: Path | None,
     data: ViewData,
     accelerator: str,
@@ -382,20 +411,24 @@ def train_run(
 ) -> None:
     """Train a run from a checkpoint, or from the beginning, until it ends in one of its ways."""
     train = run.train
+    first = is_first(train.devices)
+    data.start_step = run.step
     method = train.make(run.network)
     if train.devices > 1:
         train_as_one(method)
-    if checkpoint is None and os.environ.get("LOCAL_RANK", "0") == "0":
-        run.create()
+    if run.path and not checkpoint:
+        with writing(run):
+            run.create()
 
     def write(table: str, row: dict) -> None:
-        run.folder.rows.append(table, row)
-        if on_row is not None:
+        with writing(run):
+            run.folder.rows.append(table, row)
+        if on_row is not None and first:
             on_row(table, row)
 
-    data.start_step = run.step
-    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if progress else None
-    meter = Meter(train, data, write)
+    shown = progress and first
+    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
+    meter, workers = Meter(train, data, write), Workers()
     quiet_lightning()
     with stop_on_interrupt(control), bar or contextlib.nullcontext():
         trainer = L.Trainer(
@@ -403,10 +436,10 @@ def train_run(
             min_epochs=0,  # a stop may come at any step
             accelerator=accelerator,
             devices=train.devices,
-            strategy="ddp" if train.devices > 1 else "auto",
-            use_distributed_sampler=False,  # each process takes its part of the batch itself
+            strategy=make_strategy("ddp", train.devices),
+            use_distributed_sampler=False,  # the data know their share
             precision=precision,
-            callbacks=[meter, Keeper(run, control, bar)],
+            callbacks=[meter, Keeper(run, folder, control, bar), workers],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -414,29 +447,37 @@ def train_run(
         )
         try:
             trainer.fit(Learner(method, train), datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            run.status = "finished" if run.step == train.steps else "stopped"
+            run.status = "finished" if run.step == train.steps or meter.collapsed else "stopped"
+            run.message = describe_collapse(run.table("ranks")[-1], run.network) if meter.collapsed_rows else ""
         except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
             raise KeyboardInterrupt from None
         except Diverged as error:
             kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
             run.status = "diverged"
             run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
-            warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
-    if not trainer.is_global_zero:
-        return
-    ranks = run.table("ranks")
-    if run.status != "diverged" and ranks and ranks[-1]["collapse"]:
-        run.message = describe_collapse(ranks[-1], run.network.projection)
-    run.write_status()
-    if run.status == "stopped" and progress:
-        collapsed = run.message if train.stop_on_collapse and meter.collapsed_rows >= COLLAPSE_PATIENCE else ""
-        way_on = "run this again to go on" if run.path else "without `out` nothing was saved"
-        print(f"{run.name}: stopped after step {run.step} of {train.steps}; {collapsed or way_on}")
+            if first:
+                warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
+        except BaseException as error:
+            workers.end_others()
+            if not (workers.lost or is_severed(error)):
+                raise
+            run.status = "stopped"
+            run.message = f"{workers.lost or 'another process of this training is gone'}, after step {run.step}"
+            run.write_status()
+            raise ChildProcessError(
+                f"{run.name}: {run.message}; run this again to go on from step {run.saved_step}"
+            ) from error
+        finally:
+            workers.over.set()
+    with writing(run):
+        run.write_status()
+    if shown and run.step < train.steps and run.status != "diverged":
+        print(f"{run.name}: {run.status} after step {run.step} of {train.steps}; {run.message or way_on(run)}")
 
 
-def describe_collapse(row: dict, width: int) -> str:
+def describe_collapse(row: dict, network: NetworkConfig) -> str:
     """What the collapse monitor sees, in one line."""
     return (
         f"{COLLAPSES[row['collapse']]} (feature std {row['feature_std']:.2f}, "
-        f"effective rank {row['erank_projected']:.1f} of {width})"
+        f"effective rank {row['erank_projected']:.1f} of {network.projection})"
     )
