@@ -52,7 +52,7 @@ class _Linear(torch.autograd.Function):
         return dx, weight_gradient(g, x) if ctx.needs_input_grad[1] else None
 
 
-def weight_gradient(g: Float[Tensor, "*batch F"], x: Float[Tensor, "*batch D"]) -> Float[Tensor, "F D"]:
+def weight_gradient(g: Float[Tensor, "*rows F"], x: Float[Tensor, "*same_rows D"]) -> Float[Tensor, "F D"]:
     """g^T x, the gradient of w in x w^T."""
     g_NF, x_ND = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
     # oneDNN copies a left factor whose rows are not in one piece: the smaller one stands there

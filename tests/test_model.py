@@ -8,6 +8,7 @@ import reference
 import torch
 import torch.nn.functional as F
 
+from minipolycom import model
 from minipolycom.activations import ACTIVATION_NAMES, GATED
 from minipolycom.model import (
     GPT,
@@ -18,6 +19,7 @@ from minipolycom.model import (
     KVCache,
     Rotary,
     causal_attention,
+    explicit_attention,
     likeliest,
     next_token_loss,
 )
@@ -113,6 +115,50 @@ def test_rotary_positions_make_scores_depend_on_distance_only():
     torch.testing.assert_close(turned_q.norm(dim=-1), q.norm().expand(32))
 
 
+def test_rotary_positions_turn_pairs_by_their_angles():
+    rotary = Rotary(d_head=8, context=32, base=100.0)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pair = torch.complex(*x.chunk(2, dim=-1))
+    angle = torch.arange(20, 25)[:, None] * 100.0 ** (-torch.arange(0, 8, 2) / 8)
+    turned = pair * torch.polar(torch.ones(()), angle)
+    expected = torch.cat([turned.real, turned.imag], dim=-1)
+    torch.testing.assert_close(rotary(x, start=20), expected, rtol=0, atol=5e-6)  # angles up to 24 in fp32
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 17, 8), (1, 1, 1, 4), (1, 2, 130, 16)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 6e-2)])
+def test_attention_written_out_equals_its_twin(shape, dtype, tolerance):
+    """In bf16 the scores and weights are rounded to 8 bits: values of order one differ by some roundings of them."""
+    q, k, v = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(dtype).requires_grad_() for i in range(3)
+    )
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    ours, twin = explicit_attention(q, k, v), causal_attention(q, k, v)
+    torch.testing.assert_close(ours, twin, rtol=tolerance, atol=tolerance)
+    gradients = (torch.autograd.grad(y, (q, k, v), g) for y in (ours, twin))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(1, float(other.abs().max())))
+
+
+def test_attention_is_written_out_in_bf16_on_a_cpu(monkeypatch):
+    """And nowhere else: not in fp32, not where keys have been kept, not for long sequences."""
+    called = []
+    written_out = model.explicit_attention
+    monkeypatch.setattr(model, "explicit_attention", lambda *qkv: called.append(1) or written_out(*qkv))
+    gpt, tokens = GPT(GPTConfig(**SMALL)), torch.zeros(1, 4, dtype=torch.long)
+    gpt(tokens)
+    assert not called
+    with torch.autocast("cpu", torch.bfloat16):
+        gpt(tokens)
+        assert len(called) == SMALL["n_layers"]
+        cache = KVCache(gpt.config)
+        gpt(tokens[:, :2], cache), gpt(tokens[:, 2:], cache)
+        assert len(called) == 2 * SMALL["n_layers"]
+        monkeypatch.setattr(model, "EXPLICIT_UP_TO", 3)
+        gpt(tokens)
+        assert len(called) == 2 * SMALL["n_layers"]
+
+
 def test_attention_equals_its_definition():
     config = GPTConfig(**SMALL)
     attention = Attention(config)
@@ -129,6 +175,42 @@ def test_a_gated_feed_forward_multiplies_the_activated_gate_by_the_up_projection
     layer = FeedForward(GPTConfig(**SMALL, activation="swiglu"))
     x = torch.randn(5, 3, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(layer(x), layer.down(F.silu(layer.gate(x)) * layer.up(x)))
+
+
+@pytest.mark.parametrize("activation", ["polynorm", "polyrelu"])
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_the_fused_feed_forward_equals_its_modules(activation, eps):
+    layer = FeedForward(GPTConfig(**SMALL, activation=activation))
+    layer.activation.eps = eps
+    x = torch.randn(5, 3, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    wanted = [x, *layer.parameters()]
+    fused, plain = layer(x), layer.down(layer.activation(layer.up(x)))
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-6)  # the same sums, perhaps in another order
+    gradients = (torch.autograd.grad(y.pow(2).sum(), wanted) for y in (fused, plain))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_hooks_on_the_pieces_of_a_feed_forward_fire(monkeypatch):
+    layer = FeedForward(GPTConfig(**SMALL))
+    x = torch.randn(5, 3, 32, requires_grad=True)
+    monkeypatch.setattr(layer.activation, "forward", lambda x: pytest.fail("the fused form was not taken"))
+    layer(x)
+    monkeypatch.undo()
+    for piece in (layer.up, layer.activation, layer.down):
+        for register in ("forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"):
+            fired = []
+            hook = getattr(piece, f"register_{register}")(lambda *_, fired=fired: fired.append(1) and None)
+            layer(x).sum().backward()
+            assert fired == [1], register
+            hook.remove()
+
+
+def test_another_layer_in_the_place_of_one_is_called():
+    layer = FeedForward(GPTConfig(**SMALL))
+    layer.down = torch.nn.Linear(layer.down.in_features, 32)  # it has a bias, which the fused form would leave out
+    x = torch.randn(2, 3, 32)
+    assert torch.equal(layer(x), layer.down(layer.activation(layer.up(x))))
 
 
 def test_the_loss_is_the_mean_negative_log_probability():

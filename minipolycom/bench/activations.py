@@ -15,6 +15,7 @@ from torch import Tensor
 from minipolycom import fused
 from minipolycom.bench.timing import check_rounds, milliseconds, now, pick_device, spread, take_turns
 from minipolycom.hardware import tune_cpu
+from minipolycom.linear import linear
 
 SHAPES = ((4096, 2048), (4096, 512))
 """Tokens and feed-forward width."""
@@ -134,7 +135,7 @@ def _layers(
     weight, bias = torch.full((3,), 1 / 3, device=device), torch.zeros(1, device=device)
 
     def layer(activation: Callable) -> Callable:
-        return lambda x, w_up, w, b, w_down: F.linear(activation(F.linear(x, w_up), w, b), w_down)
+        return lambda x, w_up, w, b, w_down: linear(activation(linear(x, w_up), w, b), w_down)
 
     def whole(backend: str) -> Callable:
         return lambda *inputs: fused.feed_forward(*inputs, backend=backend)
