@@ -20,6 +20,7 @@ from lightning import LightningModule, Trainer
 from torch import nn
 
 from minipolycom.text import TokenBatch, TokenData, load_tokenizer, packing, sources
+from minipolycom.text import data as data_module
 from minipolycom.text.tokenizers import BPETokenizer, ByteTokenizer
 
 SENTENCE = "Die Katze saß 🐈 auf der Matte, und der Hund sah ihr zu.\n"
@@ -142,7 +143,7 @@ def test_load_tokenizer_refuses_other_text(json_text, message):
     [
         (
             {"source": "internet"},
-            "unknown source 'internet'; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG], grammar[:SEED]",
+            "unknown source 'internet'; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG], stream:NAME[:CONFIG], ",
         ),
         ({"tokenizer": "runes"}, "unknown tokenizer 'runes'; known: bytes, bpe:VOCAB (for example bpe:4096), words"),
         ({"tokenizer": "bytes:9"}, "unknown tokenizer 'bytes:9'"),
@@ -154,6 +155,7 @@ def test_load_tokenizer_refuses_other_text(json_text, message):
         ({"seed": -1}, "seed is a whole number from 0 to 2"),
         ({"hub_characters": 0}, "hub_characters is at least 1; got 0"),
         ({"source": "hub:"}, "hub: needs the name of a data set"),
+        ({"source": "stream:"}, "stream: needs the name of a data set, for example stream:roneneldan/TinyStories"),
         ({"source": "files:"}, "files: needs a path"),
         (
             {"source": "files:missing/*.txt"},
@@ -375,6 +377,93 @@ def test_what_was_taken_from_a_data_set_stays_in_the_cache(load, data_set, monke
     expected = text_of(load(f"hub:{data_set}"))
     monkeypatch.setattr(sources, "load_dataset", None)
     assert text_of(load(f"hub:{data_set}")) == expected
+
+
+@pytest.fixture
+def many_files(tmp_path) -> tuple[Path, list[str]]:
+    """A data set in four files of ten rows, and its texts."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    texts = [f"<{i:02d} {SENTENCE.strip()}>" for i in range(40)]
+    for file in range(4):
+        part = datasets.Dataset.from_dict({"text": texts[10 * file : 10 * file + 10]})
+        part.to_parquet(folder / f"train-{file:05d}-of-00004.parquet")
+    return folder, texts
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 3, 4])
+def test_a_stream_is_shared_out_among_processes(many_files, n_processes):
+    """By files where their number can be divided, and else by rows; each share without its beginning."""
+    folder, texts = many_files
+    stream = sources.Streamed(str(folder), characters=3 * len(texts[0]))
+    shares = [list(stream.texts(rank, n_processes)) for rank in range(n_processes)]
+    flat = list(itertools.chain(*shares))
+    assert len(set(flat)) == len(flat)
+    assert set(flat) <= set(texts) - set(texts[:3])  # what validation may be taken from is never trained on
+    assert len(flat) == 40 - 3 * n_processes
+    if n_processes == 2:
+        assert shares[0] == [*texts[3:10], *texts[20:30]] or shares[0] == texts[3:20]
+    if n_processes == 3:
+        assert shares[1] == texts[1::3][3:]
+
+
+def test_a_stream_trains_on_what_comes_after_its_beginning(load, many_files, monkeypatch):
+    monkeypatch.setattr(data_module._StreamedWindows, "BUFFER", 8)
+    folder, texts = many_files
+    beginning = 10 * len(texts[0])
+    data = load(f"stream:{folder}", hub_characters=beginning)
+    assert data.description.endswith("validation tokens; training reads what comes after")
+    batches = first_batches(data, 12)
+    windows = [[*batch.inputs[row].tolist(), int(batch.targets[row, -1])] for batch in batches for row in range(4)]
+    for batch in batches:
+        assert (batch.inputs[:, 1:] == batch.targets[:, :-1]).all()
+    rest = data.tokenizer.encode("".join(text + "\0" for text in texts[10:]))
+    in_order = {tuple(rest[start : start + 17]) for start in range(0, len(rest) - 16, 16)}
+    assert {tuple(window) for window in windows} <= in_order
+    assert len({tuple(window) for window in windows}) == 48
+    first = [tuple(rest[start : start + 17]) for start in range(0, 48 * 16, 16)]
+    assert [*map(tuple, windows)] != first  # shuffled, a little
+    assert len({*map(tuple, windows)} & {*first}) >= 40  # only what waits in the buffer is missing
+    assert not set(data.tokenizer.decode(data.val_tokens).split("\0")) & {*texts[10:]}
+
+
+def test_a_stream_goes_on_where_it_stopped_and_each_process_has_its_own(load, many_files):
+    folder, texts = many_files
+    make = partial(load, f"stream:{folder}", hub_characters=10 * len(texts[0]))
+    whole, later = make(), make()
+    later.start_step = 5
+    for one, two in zip(first_batches(whole, 8)[5:], first_batches(later, 3), strict=True):
+        assert torch.equal(one.inputs, two.inputs)
+    second, other_seed = make(), make(seed=1)
+    second.rank, second.n_processes = 1, 2
+    assert first_batches(second, 1)[0].inputs.shape == (2, 16)
+    assert not torch.equal(first_batches(other_seed, 1)[0].inputs, first_batches(whole, 1)[0].inputs)
+
+
+def test_a_stream_of_nothing_is_named_with_the_way_out(load, many_files):
+    data = load(f"stream:{many_files[0]}")
+    with pytest.raises(ValueError, match=r"nothing comes after the first 20,000,000 characters.*or take hub:"):
+        first_batches(data, 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": []}, "it has no rows"),
+        ({"text": ["", None]}, "its column 'text' is empty"),
+        ({"text": [1, 2]}, "its column 'text' holds int, not text"),
+        ({"a": [1], "b": [2]}, "the text is expected in a column text; the columns are a, b: rename one of them"),
+        ({"a": ["x"], "b": ["y"]}, "the text is expected in a column text; the columns are a, b: rename one of them"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["hub", "stream"])
+def test_a_data_set_without_text_is_one_line(load, tmp_path, kind, columns, message):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    datasets.Dataset.from_dict(columns).to_parquet(folder / "train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=re.escape(f"{kind}:{folder} cannot be read: {message}")) as error:
+        load(f"{kind}:{folder}").setup()
+    assert "\n" not in str(error.value)
 
 
 def test_a_data_set_without_such_a_configuration(load, data_set):

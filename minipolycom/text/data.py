@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from minipolycom.checking import check_at_least, check_seed
 from minipolycom.text.language import ExactModel
 from minipolycom.text.packing import Packed, cache_key, default_cache, pack
-from minipolycom.text.sources import Generated, open_source
+from minipolycom.text.sources import Generated, Streamed, open_source
 from minipolycom.text.tokenizers import Tokenizer, tokenizer_trainer
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
@@ -34,8 +34,9 @@ class TokenData(LightningDataModule):
     """The text of a source as batches of token windows.
 
     source: "stdlib" (Python's own standard library on this machine), "files:PATH[,PATH...]" (files, folders, patterns;
-        the bare path of one that exists will do), "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub), or
-        "grammar[:SEED]" (a generated language of known entropy)
+        the bare path of one that exists will do), "hub:NAME[:CONFIG]" (a data set of the Hugging Face Hub),
+        "stream:NAME[:CONFIG]" (one whose training text is read as it arrives), or "grammar[:SEED]" (a generated
+        language of known entropy)
     context: tokens in a window (T)
     batch_size: windows in the batch of one optimizer step (B), all processes together
     tokenizer: "bytes"; "bpe:VOCAB" to train a byte-pair encoding of that many tokens on the training text; for
@@ -47,6 +48,8 @@ class TokenData(LightningDataModule):
     Text is read, packed and cached when it is first asked for, by Lightning or by any attribute below. Documents follow
     each other in a fixed order, each ended by token 0. Windows begin anywhere, but in the generated language they begin
     with the token 0 before a sentence: a window that began within one would know less than the language's law does.
+    Of a streamed data set only the first `hub_characters` are cached, for the tokenizer and validation. What comes
+    after them is cut into windows one after the other, each process reading a share of its own, and shuffled a little.
 
     Raises ValueError for settings out of range, text that cannot be read, and text shorter than one window per split.
     """
@@ -175,6 +178,8 @@ class TokenData(LightningDataModule):
     def description(self) -> str:
         """One line: where the text comes from, how it is divided, and how many tokens that makes."""
         n_train, n_val = len(self.train_tokens), len(self.val_tokens)
+        if isinstance(self._source, Streamed):
+            return f"{self._packed.description}: {n_val:,} validation tokens; training reads what comes after"
         label = self.tokenizer.name if self._tokenizer_setting.startswith("{") else self._tokenizer_setting
         tokens = f"{n_train:,} training and {n_val:,} validation tokens ({label})"
         return f"{self._packed.description}: {tokens}"
@@ -217,9 +222,11 @@ class TokenData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches without end, from step `start_step` on; each is a pure function of the seed and its step.
 
-        Where processes share the work, each has its slice of these same batches.
+        Where processes share the work, each has its slice of these same batches; of a streamed data set, batches from
+        its own share of the text, which to reach a later step are read again from the first.
         """
-        return DataLoader(_RandomWindows(self), batch_size=None)
+        windows = _StreamedWindows(self) if isinstance(self._source, Streamed) else _RandomWindows(self)
+        return DataLoader(windows, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         """The validation text once, in windows without overlap, always in the same order.
@@ -247,6 +254,42 @@ class _RandomWindows(IterableDataset):
             yield _windows(data.train_tokens, data._share(starts), data.context)
 
 
+class _StreamedWindows(IterableDataset):
+    """Batches of windows from a text that is read as it arrives, over and over."""
+
+    BUFFER = 1024
+    """Windows that wait, and of which one is drawn: neighbours in the text should not be neighbours in a batch."""
+
+    def __init__(self, data: TokenData):
+        self.data = data
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        data = self.data
+        windows = self.shuffled()
+        for step in itertools.count():
+            drawn = np.stack(list(itertools.islice(windows, data.batch_size // data.n_processes)))
+            if step >= data.start_step:
+                yield _batch(drawn)
+
+    def shuffled(self) -> Iterator[Integer[np.ndarray, " T_plus_one"]]:
+        windows, random = self.in_order(), np.random.default_rng((self.data.seed, self.data.rank))
+        waiting = list(itertools.islice(windows, self.BUFFER))
+        for window in windows:
+            place = random.integers(len(waiting))
+            yield waiting[place]
+            waiting[place] = window
+
+    def in_order(self) -> Iterator[Integer[np.ndarray, " T_plus_one"]]:
+        """The last token of a window is the first of the next one, so that each is predicted once."""
+        data, tokens = self.data, np.empty(0, np.uint16)
+        while True:
+            for text in data._source.texts(data.rank, data.n_processes):
+                tokens = np.concatenate([tokens, data.tokenizer.pack([text])])
+                for start in range(0, len(tokens) - data.context, data.context):
+                    yield tokens[start : start + data.context + 1]
+                tokens = tokens[max(0, len(tokens) - 1) // data.context * data.context :]
+
+
 class _EachWindowOnce(Dataset):
     """Batches of windows that do not overlap, as a list of a known length."""
 
@@ -267,7 +310,11 @@ class _EachWindowOnce(Dataset):
 
 
 def _windows(tokens: UInt[np.ndarray, " N"], starts: Int[np.ndarray, " B"], context: int) -> TokenBatch:
-    both = tokens[starts[:, None] + np.arange(context + 1)].astype(np.int64)
+    return _batch(tokens[starts[:, None] + np.arange(context + 1)])
+
+
+def _batch(both: Integer[np.ndarray, "B T_plus_one"]) -> TokenBatch:
+    both = both.astype(np.int64)
     return TokenBatch(
         inputs=torch.from_numpy(np.ascontiguousarray(both[:, :-1])),
         targets=torch.from_numpy(np.ascontiguousarray(both[:, 1:])),

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import datasets
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
+from datasets.distributed import split_dataset_by_node
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from tqdm.auto import tqdm
@@ -62,8 +63,8 @@ class Source(Protocol):
 
 
 def open_source(source: str, hub_characters: int) -> Source:
-    """The source named by a setting: "stdlib", "files:PATH[,PATH...]", "hub:NAME[:CONFIG]", "grammar[:SEED]", or the
-    path of a file.
+    """The source named by a setting: "stdlib", "files:PATH[,PATH...]", "hub:NAME[:CONFIG]", "stream:NAME[:CONFIG]",
+    "grammar[:SEED]", or the path of a file.
 
     Raises ValueError for an unknown source, for a seed that is no whole number, and for paths that are missing or of a
     kind that is not read.
@@ -75,13 +76,15 @@ def open_source(source: str, hub_characters: int) -> Source:
         return Files(rest)
     if kind == "hub":
         return Hub(rest, hub_characters)
+    if kind == "stream":
+        return Streamed(rest, hub_characters)
     if kind == "grammar":
         return Generated(source)
     if Path(source).expanduser().exists():
         return Files(source)
     raise ValueError(
         f"unknown source {source!r}; known: stdlib, files:PATH[,PATH...], hub:NAME[:CONFIG], "
-        "grammar[:SEED], or the path of a file or folder that exists"
+        "stream:NAME[:CONFIG], grammar[:SEED], or the path of a file or folder that exists"
     )
 
 
@@ -148,21 +151,25 @@ class Hub:
     cache, also when the data set changes on the Hub. Code of a data set is never executed.
     """
 
+    kind = "hub"
+
     def __init__(self, where: str, characters: int):
         name, _, self.config = where.partition(":")
         if not name:
-            raise ValueError("hub: needs the name of a data set, for example hub:roneneldan/TinyStories")
+            raise ValueError(
+                f"{self.kind}: needs the name of a data set, for example {self.kind}:roneneldan/TinyStories"
+            )
         self.is_local = Path(name).is_dir()  # `datasets` prefers a folder of that name to the Hub
         self.name = str(Path(name).resolve()) if self.is_local else name
-        self.label = f"hub:{where}"
+        self.label = f"{self.kind}:{where}"
         self.characters = characters
 
     def fingerprint(self) -> str:
         return f"{self.name}:{self.config}:{self.characters}"
 
     def documents(self) -> Documents:
+        split, rows = self.open("train")
         with told_in_one_line(self.label):
-            split, rows = self.open("train")
             texts = _texts(rows, self.label, self.characters)
         taken = sum(map(len, texts))
         documents = [(str(row), text) for row, text in enumerate(texts)]
@@ -176,6 +183,35 @@ class Hub:
             splits = load_dataset(self.name, self.config or None, streaming=True)
         split = next((name for name in preferred if name in splits), next(iter(splits)))
         return split, splits[split]
+
+
+class Streamed(Hub):
+    """A text data set of the Hub that is larger than the disk: its beginning is kept, as of any data set there, and
+    gives the tokenizer and the validation text; training reads what comes after, as it arrives, and keeps none of it.
+    """
+
+    kind = "stream"
+
+    def texts(self, rank: int = 0, n_processes: int = 1) -> Iterator[str]:
+        """One pass over the share of one of several processes: every so many files where their number allows that,
+        else every so many rows. The first `characters` characters of each share are left out: the data set's own
+        beginning is among them.
+
+        Raises ValueError where nothing comes after them, and for text that cannot be read.
+        """
+        _, rows = self.open("train")
+        left_out, some = 0, False
+        with told_in_one_line(self.label):
+            for text in _each_text(split_dataset_by_node(rows, rank, n_processes)):
+                if left_out >= self.characters:
+                    some = True
+                    yield text
+                left_out += len(text)
+            if not some:
+                raise ValueError(
+                    f"nothing comes after the first {self.characters:,} characters, which are kept for validation: "
+                    f"ask for fewer (hub_characters), or take hub:{self.label.partition(':')[2]}"
+                )
 
 
 class Generated:
@@ -303,26 +339,33 @@ def _open_table(path: Path) -> IterableDataset:
 
 
 def _texts(rows: IterableDataset, label: str, characters: int | float = math.inf) -> list[str]:
-    """The texts of a table up to a number of characters; rows without text are passed over."""
+    """The texts of a table up to a number of characters."""
+    texts, missing = [], characters
+    with tqdm(total=characters, desc=f"Reading {label}", unit=" characters", unit_scale=True, delay=1) as progress:
+        for text in _each_text(rows):
+            texts.append(text if len(text) <= missing else text[: int(missing)])
+            missing -= len(texts[-1])
+            progress.update(len(texts[-1]))
+            if missing <= 0:
+                break
+    return texts
+
+
+def _each_text(rows: IterableDataset) -> Iterator[str]:
+    """The texts of a table; rows without text are passed over. Raises ValueError where there are none at all."""
     first = next(iter(rows), None)
     if first is None:
         raise ValueError("it has no rows")
-    column = _text_column(first)
-    texts, missing = [], characters
-    with tqdm(total=characters, desc=f"Reading {label}", unit=" characters", unit_scale=True, delay=1) as progress:
-        for row in rows.select_columns([column]):
-            text = row[column]
-            if not isinstance(text, str | None):
-                raise ValueError(f"its column {column!r} holds {type(text).__name__}, not text")
-            if text:
-                texts.append(text if len(text) <= missing else text[: int(missing)])
-                missing -= len(texts[-1])
-                progress.update(len(texts[-1]))
-            if missing <= 0:
-                break
-    if not texts:
+    column, some = _text_column(first), False
+    for row in rows.select_columns([column]):
+        text = row[column]
+        if not isinstance(text, str | None):
+            raise ValueError(f"its column {column!r} holds {type(text).__name__}, not text")
+        if text:
+            some = True
+            yield text
+    if not some:
         raise ValueError(f"its column {column!r} is empty")
-    return texts
 
 
 def _text_column(row: dict) -> str:
