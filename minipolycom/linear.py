@@ -24,7 +24,7 @@ WORTH_IT = 2**20
 
 def linear(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> Float[Tensor, "*batch F"]:
     """x w^T, as F.linear; differentiable any number of times."""
-    return _Linear.apply(x, w) if _takes_onednn(x, w) else F.linear(x, w)
+    return _Linear.apply(x, w) if takes_onednn(x, w) else F.linear(x, w)
 
 
 class Linear(nn.Linear):
@@ -61,7 +61,8 @@ def weight_gradient(g: Float[Tensor, "*rows F"], x: Float[Tensor, "*same_rows D"
     return linear(x_ND.t(), g_NF.t()).t().contiguous()
 
 
-def _takes_onednn(x: Tensor, w: Tensor) -> bool:
+def takes_onednn(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> bool:
+    """Whether `linear` gives this product to oneDNN."""
     return (
         x.dtype == w.dtype == torch.float32
         and x.device.type == w.device.type == "cpu"

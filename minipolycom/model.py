@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from minipolycom import fused
 from minipolycom.activations import ACTIVATION_NAMES, ACTIVATIONS, GATED, PolyNorm, PolyReLU
 from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
+from minipolycom.grouped import expert_linear
 from minipolycom.linear import Linear
 
 WIDTH_MULTIPLE = 8
@@ -493,37 +494,6 @@ def as_autocast(x: Tensor) -> Tensor:
     """x in the dtype that autocast, where it is on, gives to a matrix product: grouped ones it does not know."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-
-
-def expert_linear(
-    x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], count_E: Int[Tensor, " E"]
-) -> Float[Tensor, "M O"]:
-    """Each row times its expert's matrix, W_e x; rows are sorted by expert, count_E of them each."""
-    weight_EOI = weight_EOI.to(x_MI.dtype)
-    if can_group(x_MI, weight_EOI):
-        return F.grouped_mm(x_MI, weight_EOI.transpose(1, 2), offs=count_E.cumsum(0, dtype=torch.int32))
-    return plain_expert_linear(x_MI, weight_EOI, count_E)
-
-
-def plain_expert_linear(
-    x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], count_E: Int[Tensor, " E"]
-) -> Float[Tensor, "M O"]:
-    """`expert_linear` one expert after another, for whatever torch's grouped product does not take."""
-    # unbind, and not weight[e]: the gradient of an index is a zero tensor as large as all experts, for each expert
-    pieces = zip(x_MI.split(count_E.tolist()), weight_EOI.unbind(0), strict=True)
-    return torch.cat([F.linear(x, weight) for x, weight in pieces])
-
-
-def can_group(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"]) -> bool:
-    """Whether torch's grouped product takes these: its dtypes, rows that start at multiples of 16 bytes."""
-    if x_MI.device.type == "cuda":
-        takes = x_MI.dtype == torch.bfloat16 and torch.cuda.get_device_capability(x_MI.device) >= (8, 0)
-    else:
-        takes = x_MI.device.type == "cpu" and x_MI.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    if torch.compiler.is_compiling():
-        takes = takes and x_MI.dtype == torch.bfloat16
-    aligned = all(size * x_MI.element_size() % 16 == 0 for size in weight_EOI.shape[1:])
-    return takes and aligned and len(x_MI) > 0
 
 
 class Block(nn.Module):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from minipolycom import model
 from minipolycom.activations import ACTIVATION_NAMES, GATED
 from minipolycom.model import (
     GPT,
@@ -20,9 +19,6 @@ from minipolycom.model import (
     FeedForward,
     GPTConfig,
     MoE,
-    can_group,
-    expert_linear,
-    plain_expert_linear,
     sort_by_expert,
 )
 
@@ -93,38 +89,6 @@ def test_the_derivatives_are_those_of_finite_differences():
     _, order, place, _ = sort_by_expert(torch.tensor([[0, 2], [2, 1], [1, 0], [2, 0]]), 3)
     torch.autograd.gradgradcheck(lambda x: Dispatch.apply(x, order, place), x)
     torch.autograd.gradgradcheck(lambda y, w: Combine.apply(y, w, order, place), (rows(8, 3).requires_grad_(), weight))
-
-
-@pytest.mark.parametrize("counts", [[5, 3, 4], [0, 12, 0], [0, 0, 12], [12, 0, 0], [1, 10, 1]])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_grouped_product_equals_the_plain_one_with_empty_experts_too(counts, dtype):
-    x, weight = rows(12, 16, dtype=dtype).requires_grad_(), rows(3, 24, 16, dtype=dtype).requires_grad_()
-    count, g = torch.tensor(counts), rows(12, 24, dtype=dtype, seed=3)
-    assert can_group(x, weight)
-    results = []
-    for product in (expert_linear, plain_expert_linear):
-        y = product(x, weight, count)
-        results.append((y, *torch.autograd.grad(y, (x, weight), g)))
-    # the same products, added up in another order: some ten roundings of sums of size 5
-    tolerance = 20 * torch.finfo(dtype).eps
-    for grouped, plain in zip(*results, strict=True):
-        torch.testing.assert_close(grouped, plain, rtol=tolerance, atol=5 * tolerance)
-    for expert, n in enumerate(counts):
-        assert n or not results[0][2][expert].any()
-
-
-def test_what_torch_cannot_group_goes_the_plain_way(monkeypatch):
-    calls = []
-    monkeypatch.setattr(model, "plain_expert_linear", lambda *args: calls.append(1) or plain_expert_linear(*args))
-    for x, weight in (
-        (rows(4, 16), rows(2, 8, 16)),  # fp64
-        (rows(4, 6, dtype=torch.float32), rows(2, 8, 6, dtype=torch.float32)),  # rows of 24 bytes
-        (rows(4, 16, dtype=torch.float32), rows(2, 5, 16, dtype=torch.float32)),
-        (rows(0, 16, dtype=torch.float32), rows(2, 8, 16, dtype=torch.float32)),  # no row at all
-    ):
-        count = torch.tensor([len(x), 0])
-        torch.testing.assert_close(expert_linear(x, weight, count), x @ weight[0].T)
-    assert len(calls) == 4
 
 
 @settings(max_examples=30, deadline=None)
