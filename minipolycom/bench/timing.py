@@ -63,6 +63,7 @@ COLUMNS = {
     "ms_forward": ("forward ms", ".2f"),
     "ms_both": ("both ms", ".2f"),
     "ms_step": ("step ms", ".2f"),
+    "ms_added": ("added ms", ".2f"),
     "speedup": ("speed-up", ".2f"),
     "ratio": ("ratio", ".3f"),
     "saved_units": ("saved", ".2f"),
