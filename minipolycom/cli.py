@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 
 from minipolycom.checking import check_known
@@ -59,8 +60,9 @@ def train(
     Args:
         preset: Size of the model, and what it is trained with: PRESETS (the 124 M parameters of gpt2 hold with a
             vocabulary of 50,304; the tokenizer decides).
-        source: Where the text comes from: stdlib, files:PATH (file, folder or pattern), hub:NAME, or grammar, a
-            generated language whose lowest possible loss is known.
+        source: Where the text comes from: stdlib; files:PATH (file, folder or pattern); hub:NAME, the beginning of a
+            data set of the Hub; stream:NAME, all of one, read as it arrives; or grammar, a generated language whose
+            lowest possible loss is known.
         tokenizer: bytes; bpe:SIZE for a byte-pair encoding of that many tokens, learnt from the text; words, for
             grammar.
         out: Folder of the run; without one, runs/PRESET-ACTIVATION.
@@ -98,7 +100,7 @@ def reproduce(run: Path, *, out: Path | None = None, **settings) -> None:
     old = Run.load(run)
     if old.parent:
         raise ValueError(
-            f"{run} is a branch of the run {old.parent.get('run')!r}: reproduce that one, and branch it again"
+            f"{run} is a branch of the run {old.parent.get('name')!r}: reproduce that one, and branch it again"
         )
     shape = {key: value for key, value in settings.items() if key in GPTConfig.__dataclass_fields__}
     training = {key: value for key, value in settings.items() if key in TrainConfig.__dataclass_fields__}
@@ -350,21 +352,8 @@ def exercises(*, json: bool = False) -> None:
     print_json(list_exercises()) if json else print(exercise_table())
 
 
-def bench_activations(*, json: bool = False, device: str = "auto", rounds: int = 15, compiler: bool = True) -> None:
-    """Time each activation, forward and backward, and count what it keeps in memory.
-
-    Args:
-        json: Whether to print JSON instead of a table.
-        device: auto, cpu or cuda.
-        rounds: How often each variant is timed.
-        compiler: Whether to include what needs torch.compile.
-    """
-    from minipolycom.bench import activations
-
-    print_bench(activations.bench_activations(device=device, rounds=rounds, compiler=compiler), json)
-
-
-def bench_model(
+def bench(
+    what: str,
     *,
     json: bool = False,
     device: str = "auto",
@@ -373,26 +362,36 @@ def bench_model(
     busy: bool = False,
     peer: Path | None = None,
 ) -> None:
-    """Time whole training steps against a plain GPT in the manner of nanoGPT.
+    """Measure speed and memory on this machine, every variant in turn.
 
     Args:
+        what: activations, against the authors' formulas; model, training steps against a plain GPT in the manner of
+            nanoGPT; moe, experts against a dense feed-forward; recording and lightning, what these add to a step.
         json: Whether to print JSON instead of a table.
         device: auto, cpu or cuda.
         rounds: How often each variant is timed.
-        compiler: Whether to include what needs torch.compile.
-        busy: Whether another process is kept busy meanwhile.
-        peer: A checkout of nanoGPT, to time that too.
+        compiler: Whether to include what needs torch.compile (activations, model).
+        busy: Whether another process is kept busy meanwhile (model).
+        peer: A checkout of nanoGPT, to time that too (model).
     """
-    from minipolycom.bench import model
+    check_known("benchmark", what, BENCHMARKS)
+    measure = getattr(import_module(f"minipolycom.bench.{what}"), f"bench_{what}")
+    taken, options = inspect.signature(measure).parameters, inspect.signature(bench).parameters
+    given = {"device": device, "rounds": rounds, "compiler": compiler, "busy": busy, "peer": peer}
+    for name in given.keys() - taken.keys():
+        if given[name] != options[name].default:
+            raise ValueError(f"bench {what} has no --{name}")
+    rows = measure(**{name: value for name, value in given.items() if name in taken})
+    if json:
+        print_json(rows)
+    else:
+        from minipolycom.bench import table
 
-    rows = model.bench_model(device=device, rounds=rounds, compiler=compiler, busy=busy, peer=peer)
-    print_bench(rows, json)
+        print(table(rows))
 
 
-def print_bench(rows: list[dict], as_json: bool) -> None:
-    from minipolycom.bench import table
-
-    print_json(rows) if as_json else print(table(rows))
+BENCHMARKS = ("activations", "model", "moe", "recording", "lightning")
+"""Modules of minipolycom.bench, each with a function bench_NAME."""
 
 
 def print_json(value: object) -> None:
@@ -419,10 +418,7 @@ COMMANDS = Group(
         "sample": sample,
         "eval": evaluate,
         "export": export,
-        "bench": Group(
-            "Measure speed and memory on this machine, every variant in turn.",
-            {"activations": bench_activations, "model": bench_model},
-        ),
+        "bench": bench,
         "doctor": doctor,
         "exercises": exercises,
     },

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from minipolycom.cli import COMMANDS, Group, difference, main
+from minipolycom.cli import BENCHMARKS, COMMANDS, Group, difference, main
 from minipolycom.model import PRESETS
 from minipolycom.runs import Run
 from minipolycom.text.grammar import LANGUAGE
@@ -108,8 +108,8 @@ def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
         (["eval", "nowhere"], "holds no run"),
         (["export", "nowhere", "out"], "holds no run"),
         (["reproduce", "nowhere"], "holds no run"),
-        (["bench", "models"], "unknown command 'bench models'; known: bench activations, bench model"),
-        (["bench", "activations", "--peer", "x"], r"unknown option --peer; known: .*--rounds"),
+        (["bench", "models"], f"unknown benchmark 'models'; known: {', '.join(BENCHMARKS)}"),
+        (["bench", "activations", "--peer", "x"], r"bench activations has no --peer"),
         (["bench", "model", "--peer", "nowhere", "--rounds", "2"], "nowhere"),
         (["fly"], f"unknown command 'fly'; known: {', '.join(COMMANDS)}"),
     ],
@@ -126,30 +126,42 @@ def test_a_text_that_cannot_be_read_is_named(capsys, tmp_path, content):
     assert not (tmp_path / "run").exists()
 
 
-def commands(group: Group, *before: str):
-    """Every command by its full name, and every group."""
-    for name, entry in group.items():
-        yield (*before, name), entry
-        if isinstance(entry, Group):
-            yield from commands(entry, *before, name)
-
-
 def test_the_overview_and_every_help_text(capsys):
     main([])
     overview = capsys.readouterr().out
     assert all(name in overview for name in COMMANDS)
-    for words, entry in commands(COMMANDS):
-        if isinstance(entry, Group):
-            for arguments in (words, (*words, "--help")):
-                main(list(arguments))
-                shown = capsys.readouterr().out
-                assert shown.startswith(f"usage: minipolycom {' '.join(words)} COMMAND")
-                assert all(name in shown for name in entry)
-        else:
-            with pytest.raises(SystemExit) as stop:
-                main([*words, "--help"])
-            assert stop.value.code == 0
-            assert re.match(rf"usage: minipolycom {' '.join(words)}\s", capsys.readouterr().out)
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+        assert re.match(rf"usage: minipolycom {name}\s", capsys.readouterr().out)
+
+
+def test_commands_in_a_group_go_by_both_names(monkeypatch, capsys):
+    def greet(name: str, *, loud: bool = False) -> None:
+        """Say hello.
+
+        Args:
+            name: Whom to greet.
+            loud: Whether to shout.
+        """
+        print(f"Hello {name.upper() if loud else name}")
+
+    monkeypatch.setitem(COMMANDS, "say", Group("Say something.", {"hello": greet}))
+    main(["say", "hello", "you", "--loud"])
+    assert capsys.readouterr().out == "Hello YOU\n"
+    main([])
+    assert re.search(r"^  say +Say something\.$", capsys.readouterr().out, re.MULTILINE)
+    for arguments in (["say"], ["say", "--help"]):
+        main(arguments)
+        assert re.search(
+            r"^usage: minipolycom say COMMAND.*^  hello +Say hello\.$", capsys.readouterr().out, re.M | re.S
+        )
+    assert refused(capsys, "say", "bye") == "minipolycom: unknown command 'say bye'; known: say hello\n"
+    assert "unknown option --lod (did you mean --loud?)" in refused(capsys, "say", "hello", "you", "--lod")
+    with pytest.raises(SystemExit):
+        main(["say", "hello", "--help"])
+    assert "usage: minipolycom say hello" in capsys.readouterr().out
 
 
 def test_help_explains_each_setting_by_the_sentence_under_its_field(capsys):
@@ -227,6 +239,15 @@ def test_a_text_that_is_no_longer_there_is_not_replaced_by_another(tmp_path, cap
     error = refused(capsys, "reproduce", str(out), "--out", str(tmp_path / "again"))
     assert f"the text of files:{file} is no longer the one that {out} was trained on" in error
     assert not (tmp_path / "again").exists()
+
+
+def test_a_branch_is_not_trained_from_its_beginning(trained, tmp_path, capsys):
+    run = tmp_path / "branch"
+    shutil.copytree(trained, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"parent": {"name": "first", "step": 1, "changed": {}}}))
+    error = refused(capsys, "reproduce", str(run), "--out", str(tmp_path / "again"))
+    assert f"{run} is a branch of the run 'first': reproduce that one, and branch it again" in error
 
 
 def test_where_two_trainings_part_is_told():
@@ -356,7 +377,12 @@ def test_benchmarks_print_rows_as_json_or_a_table(monkeypatch, capsys):
         "ratio_low": 0.9, "ratio_high": 1.1, "baseline": "plain", "threads": 1, "settings": "none",
     }  # fmt: skip
     asked = {}
-    monkeypatch.setattr(model, "bench_model", lambda **settings: asked.update(settings) or [row])
+
+    def measure(device, rounds, compiler, busy, peer):
+        asked.update(locals())
+        return [row]
+
+    monkeypatch.setattr(model, "bench_model", measure)
     main(["bench", "model", "--json", "--rounds", "3", "--peer", "nanoGPT", "--no-compiler"])
     assert json.loads(capsys.readouterr().out) == [row]
     assert (asked["rounds"], str(asked["peer"]), asked["compiler"]) == (3, "nanoGPT", False)
@@ -476,3 +502,9 @@ def test_interrupting_the_command_leaves_a_run_that_goes_on(tmp_path):
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert Run.load(out).status == "stopped"
+
+
+@pytest.mark.parametrize("what", BENCHMARKS)
+def test_every_benchmark_is_there(capsys, what):
+    """One round is too few for a spread, which each says before it measures anything."""
+    assert "two rounds" in refused(capsys, "bench", what, "--rounds", "1")
