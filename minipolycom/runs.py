@@ -83,17 +83,20 @@ class Rows:
         return list(self._rows.get(name, ()))
 
     def append(self, table: str, row: dict) -> None:
-        """Add a row. Raises ValueError for one that could not be read back as it is: see `plain_row`."""
+        """Add a row. Raises ValueError for one that could not be read back as it is: see `row_as_text`."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", table):
             raise ValueError(f"a table's name is of small letters, digits and _; got {table!r}")
-        row = plain_row(row, table)
+        text = row_as_text(row, table)
         if self.path:
             self._begin_to_write()
-            line = json.dumps({"index": self._next_index, "table": table, "row": row}) + "\n"
-            with self._journal.open("ab", buffering=0) as file:  # one write: a kill cannot take back what it wrote
-                file.write(line.encode())
+            try:
+                with self._journal.open("ab") as file:  # closed, it is with the system: a kill cannot take it back
+                    file.write(f'{{"index": {self._next_index}, "table": "{table}", "row": {text}}}\n'.encode())
+            except OSError:
+                self._writing = False  # a part of the line may stand there
+                raise
         self._next_index += 1
-        self._rows.setdefault(table, []).append(row)
+        self._rows.setdefault(table, []).append(json.loads(text))
 
     def compact(self) -> None:
         """Move the rows of the journal into the files of the tables; they are safely on the disk when it returns."""
@@ -124,7 +127,7 @@ class Rows:
             self._empty_the_journal()
             for file in self._folder.glob("*.parquet"):
                 file.unlink()
-            self._writing = True
+            self._loaded = self._writing = True
 
     @classmethod
     def load(cls, path: Path | str) -> "Rows":
@@ -171,7 +174,7 @@ class Rows:
             raise ValueError(f"{self.path} holds rows already: go on with Rows.load, or clear() them first")
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self._journal, held[: held.rfind(b"\n") + 1])
-        self._writing = True
+        self._loaded = self._writing = True
 
     def _read_journal(self) -> list[dict]:
         try:
@@ -205,30 +208,37 @@ class Rows:
         write_atomically(self._journal, b"")
 
 
-def plain_row(row: dict, table: str) -> dict:
-    """A row as it will be read back.
+def row_as_text(row: dict, table: str) -> str:
+    """A row as JSON, from which it will be read back as it is.
 
     Raises ValueError for a step that is not a whole number, and for a value other than a finite number, a text, True,
     False, None or a list of these.
     """
-    plain = {}
-    for name, value in row.items():
-        with contextlib.suppress(TypeError, ValueError):
-            plain[name] = json.loads(json.dumps(value, allow_nan=False))
-        if not isinstance(name, str) or name not in plain or plain[name] != value:
-            raise ValueError(
-                f"a row holds finite numbers, texts, True, False, None and lists of these under their names; "
-                f"got {name!r}: {reprlib.repr(value)} in the table {table}"
-            )
     check_kind(f"the step of a row in the table {table}", row.get("step"), int)
-    return plain
+    if (text := exact_json(row)) is None:
+        name, value = next((name, value) for name, value in row.items() if exact_json({name: value}) is None)
+        raise ValueError(
+            f"a row holds finite numbers, texts, True, False, None and lists of these under their names; "
+            f"got {name!r}: {reprlib.repr(value)} in the table {table}"
+        )
+    return text
+
+
+def exact_json(value: dict) -> str | None:
+    """A value as JSON; None where another one would be read back."""
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        text = json.dumps(value, allow_nan=False)
+        if json.loads(text) == value:
+            return text
+    return None
 
 
 def journal_line(line: bytes) -> dict:
+    """A line of the journal. Raises ValueError, TypeError, KeyError or AttributeError for one that is damaged."""
     entry = json.loads(line)
     check_kind("index", entry["index"], int)
     check_kind("table", entry["table"], str)
-    plain_row(entry["row"], entry["table"])
+    row_as_text(entry["row"], entry["table"])
     return entry
 
 

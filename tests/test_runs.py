@@ -163,6 +163,24 @@ def test_a_kill_within_compaction_neither_loses_nor_doubles_rows(tmp_path, monke
     assert [row["step"] for row in Rows.load(tmp_path).table("losses")] == list(range(6))
 
 
+def test_a_disk_that_is_full_for_a_while_leaves_no_part_of_a_row(tmp_path, monkeypatch):
+    rows = Rows(tmp_path)
+    rows.append("t", {"step": 1})
+
+    def full(self, mode):
+        with open(self, mode) as file:  # noqa: PTH123
+            file.write(b'{"index": 1, "ta')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):  # noqa: PT012
+        patched.setattr(Path, "open", full)
+        rows.append("t", {"step": 2})
+    rows.append("t", {"step": 3})
+    loaded = Rows.load(tmp_path)
+    assert loaded.table("t") == rows.table("t") == [{"step": 1}, {"step": 3}]
+    assert loaded.lost == ""
+
+
 def test_rows_are_not_mixed_with_those_that_a_folder_holds(tmp_path):
     Rows(tmp_path).append("losses", {"step": 1})
     other = Rows(tmp_path)
