@@ -49,6 +49,11 @@ POWERS = ("plum", "sky", "vermillion", "forest", "amber", "blue")
 # -- which rows ----------------------------------------------------------------------------------------------------
 
 
+def table_of(run, name: str) -> list[Mapping]:
+    """The rows of a run's table; none where that was not recorded, or not yet."""
+    return run.table(name) if name in run.tables else []
+
+
 def steps_of(rows: Iterable[Mapping]) -> list[int]:
     """The steps at which something was recorded, first to last."""
     return sorted({row["step"] for row in rows})
@@ -284,7 +289,7 @@ def expert_load(rows: Iterable[Mapping], layer: int = 0) -> go.Figure:
         z = np.array([row["load"] for row in own]).T
         figure.add_heatmap(
             z=z, x=[row["step"] for row in own], y=list(range(len(z))), name="share of slots", colorscale="Cividis",
-            zmin=0, colorbar=dict(title="share"),
+            zmin=0, zmax=float(z.max()), colorbar=dict(title="share"),
         )  # fmt: skip
         figure.update_layout(margin=dict(t=56))
     told = (
