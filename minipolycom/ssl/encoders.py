@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from minipolycom.checking import check_kinds, check_known
 
-NORMS = ("batch", "layer")
-
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -39,13 +37,10 @@ class NetworkConfig:
     """Width of the projector's output (Z)."""
     predictor_width: int = 16
     """Hidden units of the predictor: a bottleneck in SimSiam and BYOL."""
-    norm: str = "batch"
-    """Normalisation after each hidden layer: batch, or layer, which does not mix the images of a batch."""
 
     def __post_init__(self):
         check_kinds(self)
         check_known("encoder", self.encoder, ENCODERS)
-        check_known("norm", self.norm, NORMS)
         for name in ("channels", "size", "width", "projector_width", "projection", "predictor_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} counts something: it is at least 1; got {getattr(self, name)}")
@@ -57,7 +52,10 @@ class NetworkConfig:
 
 
 class ConvEncoder(nn.Module):
-    """Three 3x3 convolutions (strides 1, 2, 2; width, 2 width, 4 width channels), averaged over a 2x2 grid."""
+    """Three 3x3 convolutions (strides 1, 2, 2; width, 2 width, 4 width channels), averaged over a 2x2 grid.
+
+    Batch normalisation and ReLU follow each, as they do each hidden layer of the other networks.
+    """
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -66,7 +64,7 @@ class ConvEncoder(nn.Module):
             after = factor * config.width
             layers += [
                 nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-                nn.BatchNorm2d(after) if config.norm == "batch" else nn.GroupNorm(1, after),
+                nn.BatchNorm2d(after),
                 nn.ReLU(),
             ]
             before = after
@@ -82,7 +80,7 @@ class MLPEncoder(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.pixels = (config.channels, config.size, config.size)
-        self.layers = _mlp([math.prod(self.pixels), config.features, config.features], config.norm)
+        self.layers = _mlp([math.prod(self.pixels), config.features, config.features])
 
     def forward(self, images_BCYX: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D"]:
         if images_BCYX.shape[1:] != self.pixels:
@@ -106,7 +104,7 @@ class Projector(nn.Module):
 
     def __init__(self, config: NetworkConfig, final_norm: bool = False):
         super().__init__()
-        self.layers = _mlp([config.features, config.projector_width, config.projector_width], config.norm)
+        self.layers = _mlp([config.features, config.projector_width, config.projector_width])
         self.layers.append(nn.Linear(config.projector_width, config.projection, bias=not final_norm))
         if final_norm:
             self.layers.append(nn.BatchNorm1d(config.projection, affine=False))
@@ -120,7 +118,7 @@ class Predictor(nn.Module):
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
-        self.layers = _mlp([config.projection, config.predictor_width], config.norm)
+        self.layers = _mlp([config.projection, config.predictor_width])
         self.layers.append(nn.Linear(config.predictor_width, config.projection))
 
     def forward(self, projected_BZ: Float[Tensor, "B Z"]) -> Float[Tensor, "B Z"]:
@@ -163,12 +161,12 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def _mlp(widths: list[int], norm: str) -> nn.Sequential:
+def _mlp(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [
             nn.Linear(before, after, bias=False),
-            nn.BatchNorm1d(after) if norm == "batch" else nn.LayerNorm(after),
+            nn.BatchNorm1d(after),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)

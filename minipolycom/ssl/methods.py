@@ -8,8 +8,7 @@
 Every method takes two views and treats them alike; SwAV and DINO take any number of smaller crops after these two.
 Each has `encoder` and `projector`, and an attribute `gather`, a function from the rows of one process to the rows of
 all in the order of their rank, through which gradients flow: with it, what is computed from a batch (a spectrum, codes,
-a centre, a correlation) is computed from the batch of all processes. Losses and gradients averaged over processes are
-then those of one process. Only batch normalisation has to be told separately (torch's SyncBatchNorm).
+a centre, a correlation) is computed from the batch of all processes. `processes.train_as_one` sets it.
 
 Classes share functions and no base class: what a method does stands in its `forward`.
 """

@@ -57,6 +57,7 @@ def train_as_one(method: nn.Module) -> None:
 
 def _global(norm: _BatchNorm) -> GlobalBatchNorm:
     made = GlobalBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    made.to(norm.running_mean)  # its dtype and device
     made.load_state_dict(norm.state_dict())
     for own, given in zip(made.parameters(), norm.parameters(), strict=True):
         own.requires_grad_(given.requires_grad)
