@@ -216,7 +216,7 @@ def run_again(run: Run, step: int, folder: Path, data: TokenData, control: Contr
             "train with keep_checkpoints=0, which keeps all"
         )
     again = Run(
-        name=f"{run.name}, again from step {nearest} to {step}",
+        name=run.name,
         model_config=run.model_config,
         train_config=replace(run.train_config, keep_checkpoints=1, **ONE_PROCESS),
         data=run.data,
@@ -224,9 +224,11 @@ def run_again(run: Run, step: int, folder: Path, data: TokenData, control: Contr
         step=nearest,
         path=folder,
     )
+    if progress:
+        print(f"{run.name}: step {step} has no checkpoint; training again from step {nearest} to there")
     batches = seeded(data, run.data["seed"])
     until = Until(again, step, control)
-    train_run(again, folder, kept.get(nearest), batches, *machine_of(again.train_config), until, None, progress)
+    train_run(again, folder, kept.get(nearest), batches, *machine_of(again.train_config), until, None, False)
     if again.status == "diverged":
         raise ValueError(f"run {run.name!r}, trained again up to step {step}, diverged as it had not: {again.message}")
     return again.checkpoints()[step] if again.step == step else None
