@@ -31,8 +31,8 @@ class RouterView(widgets.VBox):
         for control in (self.text, self.layer, self.slot):
             control.observe(lambda _: self._redraw(), names="value")
         self._redraw()
-        controls = columns([self.text, self.layer, self.slot])
-        super().__init__([controls, self.shown, self.reading, self.live.widget])
+        controls = columns([self.layer, self.slot])
+        super().__init__([self.text, controls, self.shown, self.reading, self.live.widget])
 
     @torch.no_grad()
     def _route(self) -> tuple[list[str], list[list[int]]]:
@@ -51,7 +51,7 @@ class RouterView(widgets.VBox):
             '<p style="line-height:2; font-family:monospace; white-space:pre-wrap">'
             + "".join(_marked(token, expert) for token, expert in zip(written, experts, strict=True))
             + "</p><p>"
-            + " ".join(_marked(f" {expert} ", expert) for expert in range(n_experts))
+            + " &ensp; ".join(_marked(f"expert {expert}", expert) for expert in range(n_experts))
             + "</p>"
         )
         used = {expert for choices in self.chosen for expert in choices}
