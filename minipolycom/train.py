@@ -205,6 +205,10 @@ class Diverged(RuntimeError):
     """The loss, the gradient or the weights are no longer finite numbers."""
 
 
+class Unwritable(ValueError):
+    """The folder of a run takes no more."""
+
+
 HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints", "record_every")
 """Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
 
@@ -299,7 +303,7 @@ class LanguageModel(L.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None:  # of fp16: what it multiplied the loss with is no part of the gradient
             scaler.unscale_(optimizer)
-        parameters = [p for p in self.gpt.parameters() if p.grad is not None]
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
         nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clip, norm)
         return norm
@@ -642,6 +646,12 @@ def train_run(
             run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
             if first:
                 warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
+        except Unwritable as error:
+            workers.end_others()
+            run.status, run.message = "stopped", str(error)
+            with contextlib.suppress(OSError):
+                run.write_status()
+            raise
         except BaseException as error:
             workers.end_others()
             if not (workers.lost or is_severed(error)):
@@ -666,12 +676,12 @@ def way_on(run: Run) -> str:
 
 @contextlib.contextmanager
 def writing(run: Run) -> Iterator[None]:
-    """Say in one line, as a ValueError, that a run's folder takes no more, and what is left."""
+    """Say in one line that a run's folder takes no more, and what is left."""
     try:
         yield
     except OSError as error:
         left = f"the checkpoint of step {run.saved_step} is whole" if run.saved_step else "there is no checkpoint yet"
-        raise ValueError(
+        raise Unwritable(
             f"cannot write to {run.path} ({error.strerror or error}): training ends after step {run.step}, {left}; "
             "make room, then run this again to go on"
         ) from error

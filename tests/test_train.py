@@ -1,5 +1,6 @@
 """Training: the schedule, the groups, `fit` in its three places, stopping, going on, diverging."""
 
+import errno
 import itertools
 import math
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +116,14 @@ def test_only_matrices_decay(tied):
         ({"min_learning_rate_ratio": 2.0}, "min_learning_rate_ratio lies in"),
         ({"precision": "half"}, "unknown precision 'half'; known: auto, 32-true"),
         ({"accelerator": "tpu"}, "unknown accelerator 'tpu'; known: auto, cpu, cuda"),
+        ({"strategy": "zero"}, "unknown strategy 'zero'; known: auto, ddp, fsdp"),
+        ({"strategy": "fsdp", "precision": "16-mixed"}, "fsdp goes with precision 32-true or bf16-mixed; got 16-mixed"),
+        ({"accumulate": 0}, "accumulate is at least 1; got 0"),
+        ({"devices": 0}, "devices is at least 1; got 0"),
+        ({"num_nodes": 0}, "num_nodes is at least 1; got 0"),
+        ({"patience": -1}, "patience is not negative; got -1"),
+        ({"keep_checkpoints": -1}, "keep_checkpoints is not negative; got -1"),
+        ({"compile": 1}, "compile is True or False; got 1"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_when_it_is_made(fields, message):
@@ -239,6 +249,58 @@ def test_an_interrupt_stops_after_the_step_and_the_old_handler_comes_back(data, 
     assert train(data, tmp_path / "run").finished
 
 
+def test_a_request_to_end_is_as_good_as_an_interrupt(data, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    run = train(
+        data, tmp_path / "run",
+        on_row=lambda row: os.kill(os.getpid(), signal.SIGTERM) if row["step"] == 4 else None,
+    )  # fmt: skip
+    assert (run.status, run.step, run.saved_step) == ("stopped", 4, 4)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+KILLED = """
+import os, random, signal, sys, threading
+import torch
+sys.path.insert(0, sys.argv[1])
+from test_train import LONG, TokenData, checkpoints, train
+from pathlib import Path
+
+torch.set_num_threads(1)  # or what is forked would wait for threads that it does not have
+random, out = random.Random(0), Path(sys.argv[4])
+for _ in range(20):
+    steps, seconds = random.randrange(12), random.uniform(0, 0.03)
+    child = os.fork()
+    if child == 0:
+        data = TokenData("files:" + sys.argv[2], context=16, batch_size=4, cache_dir=sys.argv[3])
+        until = max(checkpoints(out), default=0) + steps
+        kill = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+        train(data, out, on_row=lambda row: kill.start() if row["step"] == until and not kill.ident else None, **LONG)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, max(checkpoints(out), default=0))
+"""
+LONG = {"steps": 120, "log_every": 1, "eval_every": 7, "checkpoint_every": 3, "accumulate": 2, "record_every": 0}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Python starts twenty times as slowly without fork")
+def test_twenty_kills_at_random_moments_change_no_number(data, text, tmp_path):
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, here, text, tmp_path / "cache", tmp_path / "run"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    killed, saved = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+    assert killed == ("True",) * 20
+    steps = [int(step) for step in saved]
+    assert steps == sorted(steps)
+    assert 30 < steps[-1] < 120, "each goes on from where the one before was"
+    run, whole = train(data, tmp_path / "run", **LONG), train(data, **LONG)
+    assert without_time(run.rows) == without_time(whole.rows)
+    assert same_weights(run, whole)
+
+
 def test_a_second_interrupt_ends_at_once_and_the_old_handler_comes_back(data, tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
@@ -341,6 +403,44 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_goes_on(data, t
     assert same_weights(resumed, whole)
 
 
+@pytest.fixture
+def largest_file():
+    """Sets how large a file may grow, as a full disk would, and takes it back in the end."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_ends_training_in_one_line_and_leaves_what_was_saved(data, tmp_path, largest_file):
+    whole = train(data)
+    with pytest.raises(
+        ValueError,
+        match=r"cannot write to .*run \(File too large\): training ends after step 10, the checkpoint of step 5 is "
+        "whole; make room, then run this again to go on",
+    ):
+        train(data, tmp_path / "run", on_row=lambda row: largest_file(20_000) if row["step"] == 8 else None)
+    largest_file(10_000_000)
+    assert list(checkpoints(tmp_path / "run")) == [5]
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert Run.load(tmp_path / "run").status == "stopped"
+    resumed = train(data, tmp_path / "run")
+    assert without_time(resumed.rows) == without_time(whole.rows)
+    assert same_weights(resumed, whole)
+
+
+def test_a_disk_without_room_for_a_row_ends_training_in_one_line(data, tmp_path, monkeypatch):
+    def full(self, row, table="losses"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Run, "append", full)
+    with pytest.raises(
+        ValueError, match=r"cannot write to .*\(No space left on device\): .* there is no checkpoint yet"
+    ):
+        train(data, tmp_path / "run")
+
+
 def test_where_all_checkpoints_are_damaged_the_newest_is_named(data, tmp_path):
     control = Control()
     train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 8 else None)
@@ -370,6 +470,28 @@ def test_a_file_in_the_place_of_the_folder_is_refused(data, tmp_path):
         train(data, tmp_path / "run")
 
 
+# -- ending early ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_at", [None, 12])
+def test_training_ends_when_the_validation_loss_no_longer_falls(data, tmp_path, stop_at, capsys):
+    # Updates so small that no weight changes.
+    still = {"learning_rate": 1e-30, "patience": 2, "weight_decay": 0.0}
+    control = Control()
+    if stop_at:
+        train(
+            data, tmp_path / "run", control=control,
+            on_row=lambda row: control.stop() if row["step"] == stop_at else None, **still,
+        )  # fmt: skip
+    run = train(data, tmp_path / "run", **still)
+    assert run.finished
+    assert run.step == 16
+    assert run.message.startswith("the validation loss was lowest at step 0 (")
+    assert run.message.endswith("2 measurements ago")
+    assert Run.load(tmp_path / "run").message == run.message
+    assert train(data, tmp_path / "run", on_row=lambda row: pytest.fail("it trained again"), **still).step == 16
+
+
 # -- what cannot be trained ------------------------------------------------------------------------------------------
 
 
@@ -395,10 +517,10 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_checkp
     assert without_time(resumed.rows) == without_time(good.rows)
 
 
-def module_without_trainer(monkeypatch, precision, scaler=None):
+def module_without_trainer(monkeypatch, precision, scaler=None, world_size=1):
     module = LanguageModel(GPT(GPTConfig(**SHAPE)), TrainConfig())
     trainer = SimpleNamespace(
-        precision=precision, precision_plugin=SimpleNamespace(scaler=scaler), world_size=1,
+        precision=precision, precision_plugin=SimpleNamespace(scaler=scaler), world_size=world_size,
         strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor),
     )  # fmt: skip
     monkeypatch.setattr(LanguageModel, "trainer", property(lambda self: trainer))
@@ -429,6 +551,21 @@ def test_without_loss_scaling_an_overflow_is_divergence_and_the_gradient_is_clip
     assert float(gradients.norm()) == pytest.approx(1.0, abs=1e-4)  # fp32 sums of 10 thousand squares
     with pytest.raises(Diverged, match="at step 1"):
         module.look_after(torch.tensor(math.inf))
+
+
+def test_where_looking_would_cost_time_the_first_bad_step_is_remembered(monkeypatch):
+    module, _ = module_without_trainer(monkeypatch, "32-true", world_size=2)
+    for step, norm in enumerate([1.0, math.nan, 1.0, math.inf]):
+        monkeypatch.setattr(LanguageModel, "global_step", step)
+        module.look_after(torch.tensor(norm))
+    with pytest.raises(Diverged, match="at step 2"):
+        module.check_finite()
+
+
+@pytest.mark.compile
+def test_a_compiled_model_gives_the_same_losses(data):
+    plain, compiled = (train(data, steps=4, compile=compile).losses("train") for compile in (False, True))
+    assert compiled == pytest.approx(plain, rel=1e-5)  # sums in another order, in fp32, four steps long
 
 
 def all_finite(model):
