@@ -1,6 +1,7 @@
 """minipolycom: measure for yourself what polynomial activations and a rank difference do.
 
-Reading order: activations -> fused -> model -> spectral -> approximation -> text -> train -> record -> runs -> viz -> learn.
+Reading order: activations -> fused -> model -> spectral -> approximation -> text -> train -> record -> runs ->
+evaluate -> export -> viz -> learn.
 
 Axis letters, the same in every signature and as suffixes inside functions:
 

@@ -109,7 +109,7 @@ def evaluate(model: nn.Module, data: TokenData, *, windows: int = 0, progress: b
         raise ValueError(f"windows is not negative (0 takes all); got {windows}")
     exact = data.exact_model
     chosen = itertools.islice(_windows(data.val_dataloader()), windows or None)
-    n_windows = min(windows or math.inf, sum(len(batch.inputs) for batch in data.val_dataloader()))
+    n_windows = min(windows or math.inf, data.n_val_windows)
     measured, n_bytes = [], 0
     with tqdm(total=n_windows, desc="Evaluating", unit=" windows", delay=1, disable=not progress) as bar:
         while batch := list(itertools.islice(chosen, _rows_at_once(model, data.context))):

@@ -185,6 +185,11 @@ class TokenData(LightningDataModule):
         return f"{self._packed.description}: {tokens}"
 
     @property
+    def n_val_windows(self) -> int:
+        """How many windows the validation text is read in."""
+        return len(self._val_starts)
+
+    @property
     def bytes_per_token(self) -> float:
         """Bytes of UTF-8 per token in the validation text: a loss in nats per token, divided by it, is per byte."""
         return self._packed.val_bytes / len(self.val_tokens)
