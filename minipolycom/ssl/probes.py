@@ -79,12 +79,12 @@ def features_of(
     method: nn.Module, images: Float[Tensor, "N C Y X"]
 ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N Z"]]:
     """What the encoder and the projector of a method make of images, as in use: in evaluation mode, on the CPU."""
-    device = next(method.parameters()).device
+    weight = next(method.parameters())
     training = method.training
     method.eval()
     backbone, projector = [], []
     for part in images.split(BATCH):
-        features = method.encoder(part.to(device))
+        features = method.encoder(part.to(weight.device, weight.dtype))
         backbone.append(features.float().cpu())
         projector.append(method.projector(features).float().cpu())
     method.train(training)

@@ -6,13 +6,28 @@ Losses and gradients, averaged over the processes, are then those that one proce
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
-from torch.distributed.nn import functional as collectives
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def gathered(rows_B: Float[Tensor, "B ..."]) -> Float[Tensor, "N ..."]:
     """The rows of all processes, in the order of their rank; gradients flow back to the process each row is from."""
-    return torch.cat(collectives.all_gather(rows_B.contiguous()))
+    return _Gathered.apply(rows_B.contiguous())
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context, rows: Tensor) -> Tensor:
+        context.n_rows = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous().clone()  # what the losses of all processes say of all rows
+        distributed.all_reduce(summed)
+        first = distributed.get_rank() * context.n_rows
+        return summed[first : first + context.n_rows]
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -28,17 +43,16 @@ class GlobalBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         axes = [0, *range(2, x.ndim)]
-        world = distributed.get_world_size()
         per_channel = [1, -1] + [1] * (x.ndim - 2)
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            mean = collectives.all_reduce(wide.mean(axes)) / world
+            mean = gathered(wide.mean(axes)[None]).mean(0)
             centred = wide - mean.view(per_channel)
-            variance = collectives.all_reduce(centred.square().mean(axes)) / world
+            variance = gathered(centred.square().mean(axes)[None]).mean(0)
             normalised = centred * (variance + self.eps).rsqrt().view(per_channel)
             if self.affine:
                 normalised = normalised * self.weight.view(per_channel) + self.bias.view(per_channel)
-        count = x.numel() // x.shape[1] * world
+        count = x.numel() // x.shape[1] * distributed.get_world_size()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

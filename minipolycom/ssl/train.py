@@ -162,8 +162,9 @@ class Learner(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: ViewBatch, batch_idx: int) -> Tensor:
+        views = [view.to(self.dtype) for view in batch.views]
         try:
-            self.outputs = self.method(batch.views)
+            self.outputs = self.method(views)
         except ValueError as error:  # of views that do not fit the method; later, of numbers that are not finite
             if self.first_step:
                 raise
@@ -414,6 +415,8 @@ def train_run(
     first = is_first(train.devices)
     data.start_step = run.step
     method = train.make(run.network)
+    if precision == "64-true":
+        method.double()  # Lightning would do so after it has restored a checkpoint into narrower weights
     if train.devices > 1:
         train_as_one(method)
     if run.path and not checkpoint:
