@@ -7,6 +7,7 @@ Axis letters, the same in every signature and as suffixes inside functions:
 
     B batch   T time   D model width   F feed-forward width   H heads   K head width   V vocabulary
     P powers of the polynomial   L layers   N samples (rows)   R singular values   *batch: leading axes that do not matter
+    E experts   S expert slots per token
 
 Public names are looked up on first use, so that `import minipolycom` costs nothing and the activations and the
 transformer work where only torch, einops and jaxtyping are installed.
@@ -29,7 +30,7 @@ _HOMES = {
         "polyrelu",
         "squared_relu",
     ),
-    "model": ("GPT", "GPTConfig", "PRESETS", "next_token_loss"),
+    "model": ("GPT", "GPTConfig", "KVCache", "MoE", "PRESETS", "next_token_loss"),
     "spectral": ("effective_rank", "singular_values", "weight_spectra"),
     "text": ("TokenData",),
     "train": ("Control", "TrainConfig", "fit"),

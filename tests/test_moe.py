@@ -19,8 +19,10 @@ from minipolycom.model import (
     FeedForward,
     GPTConfig,
     MoE,
+    next_token_loss,
     sort_by_expert,
 )
+from minipolycom.train import LanguageModel, TrainConfig, parameter_groups
 
 SHAPE = {"n_layers": 2, "n_heads": 2, "d_model": 32, "context": 16, "vocab_size": 11, "n_experts": 6}
 
@@ -312,6 +314,24 @@ def test_training_balances_the_experts():
     assert before > 1.5
     assert moe.balance_loss.item() < 1.2
     assert moe.load_E.max() < 0.35
+
+
+def test_training_minimises_the_losses_of_the_router_too():
+    gpt = GPT(GPTConfig(**SHAPE))
+    inputs, targets = torch.randint(11, (2, 2, 16), generator=torch.Generator().manual_seed(0))
+    plain = next_token_loss(gpt(inputs), targets)
+    minimised = LanguageModel(gpt, TrainConfig(balance_weight=0.5, z_weight=0.25)).with_expert_losses(plain)
+    torch.testing.assert_close(minimised, plain + 0.5 * gpt.balance_loss() + 0.25 * gpt.z_loss())
+
+
+def test_coefficients_of_experts_are_not_decayed_and_their_matrices_are():
+    gpt = GPT(GPTConfig(**SHAPE, coefficients="per_expert"))
+    decayed, kept = (
+        {id(parameter) for parameter in group["params"]} for group in parameter_groups(gpt, weight_decay=0.1)
+    )
+    moe = gpt.blocks[0].feed_forward
+    assert all(id(parameter) in kept for parameter in moe.activation.parameters())
+    assert all(id(parameter) in decayed for parameter in (moe.up, moe.down, moe.router.weight))
 
 
 @pytest.mark.compile
