@@ -29,6 +29,15 @@ START = torch.logspace(0, -1, MODES, dtype=torch.float64)
 LATE = torch.tensor([0.0, 1e5], dtype=torch.float64)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Matrices of 16 by 16 are no work for two threads, which would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def falling(seed: int, n: int = MANY) -> torch.Tensor:
     """Random positive numbers over some six decades, each row from its largest to its smallest."""
     generator = torch.Generator().manual_seed(seed)
@@ -185,7 +194,7 @@ def test_the_flow_of_a_power_filter_ends_at_the_predicted_spectrum(location, siz
 
 def test_nothing_moves_at_the_predicted_spectrum() -> None:
     for filter in DEMONSTRATED:
-        for seed in range(1000):
+        for seed in range(300):
             rho = 0.05 + 0.95 * uniform(seed, MODES)
             eigenvalues = equilibrium(rho, filter)
             if eigenvalues.min() < 1e-7 * eigenvalues.max():

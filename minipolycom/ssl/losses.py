@@ -212,7 +212,7 @@ def moved_centre(
     centre_K: Float[Tensor, " K"], scores_NK: Float[Tensor, "N K"], momentum: float
 ) -> Float[Tensor, " K"]:
     """DINO's centre after a batch: c <- m c + (1 - m) mean_n s_n (arXiv 2104.14294, eq. 4)."""
-    return momentum * centre_K + (1 - momentum) * scores_NK.mean(dim=0).to(centre_K.dtype)
+    return momentum * centre_K + (1 - momentum) * scores_NK.to(centre_K.dtype).mean(dim=0)
 
 
 # Momentum networks ----------------------------------------------------------------------------------------------------
