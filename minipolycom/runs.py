@@ -331,7 +331,7 @@ class RunFolder:
     @property
     def lost(self) -> str:
         """One line that says what could not be read; empty where all could."""
-        return "; ".join(filter(None, [*self._lost, self.rows.lost]))
+        return "; ".join(filter(None, [self.rows.lost, *self._lost]))
 
     def lose(self, what: str) -> None:
         """Add a phrase to what is lost."""

@@ -441,6 +441,19 @@ def test_a_disk_without_room_for_a_row_ends_training_in_one_line(data, tmp_path,
         train(data, tmp_path / "run")
 
 
+def test_a_damaged_table_is_named_once_and_training_goes_on_with_what_is_whole(data, tmp_path):
+    whole, control = train(data), Control()
+    train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 12 else None)
+    file = tmp_path / "run" / "rows" / "losses.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match=r"lost from .*: rows/losses.parquet cannot be read .* to step 8 are"):
+        resumed = train(data, tmp_path / "run")
+    assert resumed.finished
+    assert without_time(resumed.rows) == [row for row in without_time(whole.rows) if row["step"] > 12]
+    assert same_weights(resumed, whole)
+    assert Run.load(tmp_path / "run").lost == ""
+
+
 def test_where_all_checkpoints_are_damaged_the_newest_is_named(data, tmp_path):
     control = Control()
     train(data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == 8 else None)
