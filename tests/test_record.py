@@ -1,7 +1,10 @@
 """record: tensors by name; the rows of a measurement, number by number; a training that does not notice it."""
 
 import contextlib
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from minipolycom import record as record_module
 from minipolycom.activations import ACTIVATION_NAMES
 from minipolycom.model import GPT, GPTConfig, next_token_loss
 from minipolycom.record import LARGEST_VALUES, evenly, fixed_tokens, measure, peak_memory, record
-from minipolycom.runs import Rows
+from minipolycom.runs import Rows, Run
 from minipolycom.spectral import effective_rank, layer_similarity, singular_values
 from minipolycom.text import TokenData
 from minipolycom.train import Control, TrainConfig, fit
@@ -27,6 +30,7 @@ MODELS = {
     "own coefficients": EXPERTS | {"coefficients": "per_expert", "n_shared_experts": 1, "activation": "polyrelu"},
     "gated experts": EXPERTS | {"activation": "geglu"},
 }
+TIMES = ("seconds", "tokens_per_second")
 RECORDED = {"spectra", "norms", "similarity", "speed"}
 
 
@@ -373,6 +377,35 @@ def test_a_run_that_goes_on_records_as_if_it_had_never_stopped(data, tmp_path):
     for table in RECORDED - {"speed"}:
         assert second.table(table) == whole.table(table)
     assert [row["step"] for row in second.table("speed")] == [3, 6, 9, 12]
+
+
+IN_TWO = """
+import json, sys
+from minipolycom import GPTConfig, TokenData, TrainConfig, fit
+
+if __name__ == "__main__":
+    text, cache, out, shape, quick = sys.argv[1:]
+    data = TokenData(f"files:{text}", context=16, batch_size=4, cache_dir=cache)
+    train = TrainConfig(**json.loads(quick), record_every=5, devices=2, accelerator="cpu")
+    fit(data, GPTConfig(**json.loads(shape)), train, out=out, name="one", progress=False)
+"""
+
+
+def test_of_two_processes_one_records_what_one_alone_would(data, tmp_path):
+    script = tmp_path / "in_two.py"
+    script.write_text(IN_TWO)
+    files = [tmp_path / name for name in ("words.txt", "cache", "run")]
+    subprocess.run([sys.executable, script, *files, json.dumps(SHAPE), json.dumps(QUICK)], check=True, timeout=240)
+    run = Run.load(tmp_path / "run")
+    alone = train(data, record_every=5)
+    assert set(run.tables) == set(alone.tables)
+    for table in run.tables:
+        for row, other in zip(run.table(table), alone.table(table), strict=True):
+            # Two processes add up their gradients in another order; twelve steps let the last digit grow.
+            assert row.keys() == other.keys()
+            assert all(row[key] == other[key] for key in ("step", "layer", "tensor") if key in row)
+            numbers = [key for key in row if isinstance(row[key], float) and key not in TIMES]
+            assert [row[key] for key in numbers] == pytest.approx([other[key] for key in numbers], rel=5e-3, abs=1e-4)
 
 
 def test_a_training_that_diverges_ends_as_one(data):
