@@ -25,13 +25,16 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training takes on one device: `seconds` of time, and `bytes` of memory at the peak of a step."""
+    """What a training takes on one device: `seconds` of time, and `bytes` of memory at the peak of a step.
+
+    The bytes are those that must be kept; what a step needs for moments comes on top, up to as much again.
+    """
 
     seconds: float
     bytes: int
 
     def __str__(self) -> str:
-        return f"about {in_words(self.seconds)} and {self.bytes / 1e9:.2g} GB of memory"
+        return f"about {in_words(self.seconds)} and at least {self.bytes / 1e9:.2g} GB of memory"
 
 
 def estimate(data: TokenData, model: GPTConfig, train: "TrainConfig") -> Estimate:
@@ -84,7 +87,7 @@ def check_batch(gpt: GPT, data: TokenData, train: "TrainConfig") -> int:
     free = free_memory(pick_accelerator(train.accelerator))
     if free is not None and needed > free:
         raise ValueError(
-            f"{len(batch.inputs)} windows at once take about {needed / 1e9:,.3g} GB, and {free / 1e9:.3g} GB are free: "
+            f"{len(batch.inputs)} windows at once take at least {needed / 1e9:,.3g} GB, and {free / 1e9:.3g} GB are free: "
             "choose a smaller batch_size, or the same batch in more parts, with a larger accumulate"
         )
     return needed
