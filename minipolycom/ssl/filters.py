@@ -49,7 +49,8 @@ class Filter:
     On eigenvalues of the correlation matrix, l = s^2 / N, a power filter acts as l -> l^(1 + sigma). So on the target
     sigma = -1 whitens, and sigma < -1 over-whitens: the spectrum comes out upside down and its effective rank may be
     below that of the input. Such filters are allowed, because they train and show where the theory ends.
-    Logarithms are negative below the root mean square and turn these directions around; log1p does not.
+    Logarithms are negative below the root mean square and turn these directions around, which keeps the rank low;
+    log1p does not.
 
     Raises ValueError for unknown kinds and locations, and for a power other than 0 or 1 of the logarithm, which has no
     real value where the logarithm is negative.
