@@ -6,8 +6,8 @@ branch -> evaluate -> export -> viz -> learn.
 Axis letters, the same in every signature and as suffixes inside functions:
 
     B batch   T time   D model width   F feed-forward width   H heads   K head width   V vocabulary
-    P powers of the polynomial   L layers   N samples (rows)   R singular values   *batch: leading axes that do not matter
-    E experts   S expert slots per token
+    P powers of the polynomial   L layers   N samples (rows)   R singular values   E experts
+    S expert slots per token   *batch: leading axes that do not matter
 
 Public names are looked up on first use, so that `import minipolycom` costs nothing and the activations and the
 transformer work where only torch, einops and jaxtyping are installed.
