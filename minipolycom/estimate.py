@@ -87,8 +87,8 @@ def check_batch(gpt: GPT, data: TokenData, train: "TrainConfig") -> int:
     free = free_memory(pick_accelerator(train.accelerator))
     if free is not None and needed > free:
         raise ValueError(
-            f"{len(batch.inputs)} windows at once take at least {needed / 1e9:,.3g} GB, and {free / 1e9:.3g} GB are free: "
-            "choose a smaller batch_size, or the same batch in more parts, with a larger accumulate"
+            f"{len(batch.inputs)} windows at once take at least {needed / 1e9:,.3g} GB, and {free / 1e9:.3g} GB are "
+            "free: choose a smaller batch_size, or the same batch in more parts, with a larger accumulate"
         )
     return needed
 
