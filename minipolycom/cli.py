@@ -20,6 +20,7 @@ from pathlib import Path
 
 from minipolycom.checking import check_known
 from minipolycom.hardware import tune_cpu
+from minipolycom.ssl import commands as ssl
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as a shell gives them to what a signal ended: 128 and the signal's number."""
@@ -116,7 +117,7 @@ def reproduce(run: Path, *, out: Path | None = None, **settings) -> None:
         )
     out = out or run.with_name(f"{run.name}-again")
     new = train_run(data, model, config, out=out, name=None if settings else old.name)
-    if not settings and new.finished and old.finished:
+    if new.path and not settings and new.finished and old.finished:  # of several processes one has a path
         print(difference(old.rows, new.rows))
 
 
@@ -267,9 +268,8 @@ def evaluate(
     texts = [measure.data_of(loaded, name) for name in sources]
     questions = {name: measure.read_questions(name, limit=limit) for name in choices or []}
     sentences = {name: measure.read_pairs(name, limit=limit) for name in pairs or []}
-    for data in texts:
-        if data.exact_model is not None:
-            sentences["grammar"] = LANGUAGE.minimal_pairs()
+    if any(data.settings["source"].partition(":")[0] == "grammar" for data in texts):
+        sentences["grammar"] = LANGUAGE.minimal_pairs()
     model = loaded.model().to(pick_accelerator())
     found = {
         "texts": [measure.evaluate(model, data, windows=windows) for data in texts],
@@ -418,6 +418,10 @@ COMMANDS = Group(
         "sample": sample,
         "eval": evaluate,
         "export": export,
+        "ssl": Group(
+            "Learn from images without labels: train, compare methods, probe features.",
+            {"train": ssl.train, "compare": ssl.compare, "probe": ssl.probe},
+        ),
         "bench": bench,
         "doctor": doctor,
         "exercises": exercises,
@@ -474,7 +478,19 @@ def settings_of_reproduce() -> Settings:
     return Settings(sections=sections, deciders=dict.fromkeys(names, "run"), sentences=sentences)
 
 
-SETTINGS: dict[Callable, Callable[[], Settings]] = {train: settings_of_train, reproduce: settings_of_reproduce}
+def settings_of_ssl_train() -> Settings:
+    from minipolycom.ssl.train import SSLConfig
+
+    return Settings(
+        sections={"Training": (SSLConfig,)}, sentences={"seed": "Seed of the initial weights and of the batches."}
+    )
+
+
+SETTINGS: dict[Callable, Callable[[], Settings]] = {
+    train: settings_of_train,
+    reproduce: settings_of_reproduce,
+    ssl.train: settings_of_ssl_train,
+}
 """Commands that take the fields of configurations, each with a function that imports them."""
 
 

@@ -4,7 +4,10 @@ Reading order: images (pictures, and pictures of known latent factors) -> views 
 encoders -> filters -> losses (the arithmetic) -> methods (which branch sees what) -> measures (ranks, spectra) ->
 probes (what features are good for) -> train -> dynamics (the theory, made runnable).
 
-    from minipolycom.ssl import METHODS, Filter, NetworkConfig
+    from minipolycom.ssl import METHODS, Filter, NetworkConfig, SSLConfig, ViewData, fit_ssl
+
+    run = fit_ssl(ViewData("digits"), SSLConfig(method="simsiam"), out="runs/simsiam")
+    run.table("ranks"), run.table("probes"), run.summary()
 
     method = METHODS["rdm_simsiam_target"](NetworkConfig())        a module: encoder, projector, what follows
     outputs = method([view_1, view_2])                             loss; online_NZ, target_NZ, projected_NZ, features_ND
@@ -14,8 +17,29 @@ Further axis letters: `Z` width of what a loss compares, `K` prototypes, `C Y X`
 `R` singular values, `N` rows (of two views: N = 2 B).
 """
 
-from minipolycom.ssl.encoders import NetworkConfig
-from minipolycom.ssl.filters import Filter
-from minipolycom.ssl.methods import CONTROLS, METHODS, Outputs
+from importlib import import_module
 
-__all__ = ["CONTROLS", "METHODS", "Filter", "NetworkConfig", "Outputs"]
+_HOMES = {
+    "images": ("ViewBatch", "ViewData"),
+    "encoders": ("NetworkConfig",),
+    "filters": ("Filter",),
+    "methods": ("CONTROLS", "METHODS", "Outputs"),
+    "runs": ("SSLRun",),
+    "train": ("SSLConfig", "fit_ssl"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    """Public names are looked up on first use: the command line reads its help without importing torch."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'minipolycom.ssl' has no attribute {name!r}")
+    value = getattr(import_module(f"minipolycom.ssl.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -141,8 +141,12 @@ class Generated:
         self.render = render
         self.correlations = correlations
         self.factor_names = factor_names
-        named = ", ".join(f"{name} {rho:.3g}" for name, rho in zip(factor_names, correlations, strict=True))
-        self.description = f"{label}, images made from {len(correlations)} factors; correlation between views: {named}"
+        shared = [rho for rho in correlations if rho > 0]
+        nuisances = len(correlations) - len(shared)
+        self.description = (
+            f"{label}, images made from {len(correlations)} factors: {len(shared)} with correlations "
+            f"{min(shared, default=0):.3g} to {max(shared, default=0):.3g} between two views, {nuisances} without"
+        )
         self.class_names = [f"{a}{b}{c}" for a, b, c in itertools.product("-+", repeat=3)]
 
     @property
@@ -150,7 +154,9 @@ class Generated:
         return tuple(self.render(torch.zeros(1, len(self.correlations))).shape[1:])
 
     def key(self) -> str:
-        return self.description
+        known = zip(self.factor_names, self.correlations, strict=True)
+        named = ", ".join(f"{name} {rho:.3g}" for name, rho in known)
+        return f"{self.label}, images made from {len(self.correlations)} factors; correlation between views: {named}"
 
     def steps_per_epoch(self, batch_size: int) -> int:
         return math.ceil(self.N_CLEAN / batch_size)
