@@ -18,6 +18,8 @@ import torch
 
 from minipolycom.bench.plain import find_peer
 from minipolycom.bench.timing import check_rounds, pick_device, spread, take_turns
+from minipolycom.hardware import cpu_has_bf16
+from minipolycom.model import GPTConfig
 
 CPU_SHAPES = ((4, 128, 4, 128, 16), (6, 384, 6, 256, 4))
 """Layers, width, heads, context and batch on a CPU: nanoGPT's two small models."""
@@ -43,13 +45,14 @@ def bench_model(
     busy: bool = False,
     peer: Path | str | None = None,
 ) -> list[dict]:
-    """Time whole training steps: forward, backward, clipping, optimizer, on batches of random tokens.
+    """Time whole training steps: forward, backward, clipping, optimizer, on a batch of random tokens.
 
     A row holds: variant, device, dtype, shape; tokens_per_s; baseline; ratio, its tokens per second over the
-    baseline's, median over the rounds, with its quartiles ratio_low and ratio_high; threads and settings. `shapes` are
-    layers, width, heads, context and batch; a turn is `steps` steps. `compiler` adds what needs torch.compile; bf16 is
-    added where the chip has it; `busy` keeps another process busy meanwhile; `peer` adds nanoGPT itself, from a
-    checkout. On a GPU, whose rate is known, rows have mfu, the share of that rate the model's arithmetic makes up.
+    baseline's, median over the rounds, with its quartiles ratio_low and ratio_high; busy, threads and settings. On a
+    GPU also tflops, what the model's arithmetic makes per second, and mfu, its share of what the GPU can, where that is
+    known. `shapes` are layers, width, heads, context and batch; a turn is `steps` steps. `compiler` adds what needs
+    torch.compile; bf16 is added where the chip has it; `busy` keeps another process busy meanwhile; `peer` adds nanoGPT
+    itself, from a checkout. Without `shapes`, on a CPU that is not kept busy, the rows of `bench_lightning` follow.
     Raises ValueError for an unknown device, fewer than two rounds, and a peer that is not nanoGPT.
     """
     device = pick_device(device)
@@ -80,10 +83,21 @@ def bench_model(
                     "baseline": BASELINE,
                     **spread(seconds[BASELINE], seconds[name]),
                     "busy": busy,
+                    **(_arithmetic(rate, size) if device == "cuda" else {}),
                     **workers[name].about,
                 }
             )
+    if shapes is None and device == "cpu" and not busy:
+        from minipolycom.bench.lightning import bench_lightning
+
+        rows += bench_lightning(rounds)
     return rows
+
+
+def _arithmetic(tokens_per_s: float, size: dict) -> dict[str, float]:
+    done = 1e-12 * tokens_per_s * GPTConfig(**size).flops_per_token
+    peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in torch.cuda.get_device_name()), None)
+    return {"tflops": done} | ({"mfu": done / peak} if peak else {})
 
 
 def _on_cpu(compiler: bool) -> dict[str, dict]:
@@ -159,7 +173,3 @@ def _busy_process() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def cpu_has_bf16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported()

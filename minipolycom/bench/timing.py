@@ -60,6 +60,7 @@ def spread(above: list[float], below: list[float], name: str = "ratio") -> dict[
 
 COLUMNS = {
     "tokens_per_s": ("tokens/s", ",.0f"),
+    "mfu": ("MFU", ".3f"),
     "ms_forward": ("forward ms", ".2f"),
     "ms_both": ("both ms", ".2f"),
     "ms_step": ("step ms", ".2f"),

@@ -1,7 +1,7 @@
 """One variant of the training benchmark, in a process of its own: allocator and OpenMP settings belong to a process.
 
 `python -m minipolycom.bench.worker JOB` builds what the job (a JSON object) describes, prints a line about itself, and
-then answers each line on its standard input, a number of steps, with the seconds they took.
+then answers each line on its standard input, a number of steps, with the seconds that they took.
 """
 
 import contextlib
@@ -11,23 +11,21 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from minipolycom.bench.plain import CLIP, Peer, PlainGPT
+from minipolycom.bench.plain import CLIP, Peer, PlainGPT, adamw
 from minipolycom.hardware import tune_cpu
 from minipolycom.model import GPT, GPTConfig, next_token_loss
-from minipolycom.train import LanguageModel, TrainConfig
 
 
-def plain_step(model: PlainGPT | Peer, tokens: torch.Tensor, compiled: bool) -> Callable[[], None]:
-    """nanoGPT's training step; `compiled` compiles the model, and runs it in bf16, as it does on a GPU."""
+def plain_step(model: PlainGPT | Peer, compiled: bool, bf16: bool) -> Callable[[Tensor, Tensor], None]:
+    """The training step of nanoGPT."""
     optimizer = model.optimizer()
     loss_of = torch.compile(model) if compiled else model
-    lower = torch.autocast(tokens.device.type, torch.bfloat16) if compiled else contextlib.nullcontext()
 
-    def step() -> None:
-        with lower:
-            loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    def step(inputs: Tensor, targets: Tensor) -> None:
+        with in_bf16(bf16, inputs):
+            loss = loss_of(inputs, targets)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
@@ -36,24 +34,27 @@ def plain_step(model: PlainGPT | Peer, tokens: torch.Tensor, compiled: bool) -> 
     return step
 
 
-def our_step(gpt: GPT, tokens: torch.Tensor, bf16: bool, compiled: bool) -> Callable[[], None]:
-    """Our training step without Lightning: its optimizer, schedule, clipping and check that all is finite."""
-    settings = LanguageModel(gpt, TrainConfig()).configure_optimizers()
-    optimizer, schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
+def our_step(gpt: GPT, compiled: bool, bf16: bool) -> Callable[[Tensor, Tensor], None]:
+    """Our training step without Lightning: clipping, the check that all is finite, optimizer, a learning rate each."""
+    optimizer = adamw(gpt, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / 1000))
     logits_of = torch.compile(gpt) if compiled else gpt
-    lower = torch.autocast(tokens.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
-    def step() -> None:
-        with lower:
-            loss = next_token_loss(logits_of(tokens[:, :-1]), tokens[:, 1:])
+    def step(inputs: Tensor, targets: Tensor) -> None:
+        with in_bf16(bf16, inputs):
+            loss = next_token_loss(logits_of(inputs), targets)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(gpt.parameters(), CLIP)
-        torch.isfinite(loss.detach() + norm)
+        torch.isfinite(loss.detach() + norm)  # looked at now and then, so that a GPU need not wait
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad()
+        schedule.step()
 
     return step
+
+
+def in_bf16(wanted: bool, x: Tensor) -> contextlib.AbstractContextManager:
+    return torch.autocast(x.device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
 
 
 def build(job: dict) -> Callable[[], None]:
@@ -61,21 +62,24 @@ def build(job: dict) -> Callable[[], None]:
     device, size = job["device"], job["size"]
     torch.manual_seed(0)
     tokens = torch.randint(size["vocab_size"], (job["batch"], size["context"] + 1), device=device)
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     if job["model"] == "ours":
-        gpt = GPT(GPTConfig(**size, activation=job["activation"], tied=True)).to(device)
-        return our_step(gpt, tokens, job["bf16"], job["compiled"])
-    model = Peer(job["file"], **size) if job["model"] == "peer" else PlainGPT(**size)
-    return plain_step(model.to(device), tokens, job["compiled"])
+        gpt = GPT(GPTConfig(**size, activation=job["activation"], tied=True))
+        step = our_step(gpt.to(device), job["compiled"], job["bf16"])
+    else:
+        model = Peer(job["file"], **size) if job["model"] == "peer" else PlainGPT(**size)
+        step = plain_step(model.to(device), job["compiled"], job["bf16"])
+    return lambda: step(inputs, targets)
 
 
 def main(job: dict) -> None:
-    settings = tune_cpu(job["tuned"])
-    clock = time.perf_counter
+    settings, clock = tune_cpu(job["tuned"]), time.perf_counter
     if job["device"] == "cpu" and not job["all_cores"]:
         torch.set_num_threads(1)
         clock = time.process_time
-    step = build(job)
-    print(json.dumps({"settings": settings, "threads": torch.get_num_threads()}), flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # nanoGPT prints what it makes
+        step = build(job)
+    print(json.dumps({"threads": torch.get_num_threads(), "settings": settings}), flush=True)
     for line in sys.stdin:
         start = clock()
         for _ in range(int(line)):
