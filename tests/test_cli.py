@@ -126,15 +126,24 @@ def test_a_text_that_cannot_be_read_is_named(capsys, tmp_path, content):
     assert not (tmp_path / "run").exists()
 
 
+def commands(group: Group, *before: str):
+    """Every command, by its full name."""
+    for name, entry in group.items():
+        if isinstance(entry, Group):
+            yield from commands(entry, *before, name)
+        else:
+            yield (*before, name)
+
+
 def test_the_overview_and_every_help_text(capsys):
     main([])
     overview = capsys.readouterr().out
     assert all(name in overview for name in COMMANDS)
-    for name in COMMANDS:
+    for words in commands(COMMANDS):
         with pytest.raises(SystemExit) as stop:
-            main([name, "--help"])
+            main([*words, "--help"])
         assert stop.value.code == 0
-        assert re.match(rf"usage: minipolycom {name}\s", capsys.readouterr().out)
+        assert re.match(rf"usage: minipolycom {' '.join(words)}\s", capsys.readouterr().out)
 
 
 def test_commands_in_a_group_go_by_both_names(monkeypatch, capsys):
