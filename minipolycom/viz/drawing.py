@@ -58,3 +58,15 @@ def footnote(figure: go.Figure, lines: Sequence[str]) -> None:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def finish(figure: go.Figure, shown: Sequence, sentence: str, nothing: str = "nothing recorded yet") -> go.Figure:
+    """Describe a figure; where there was nothing to show, empty it and say so in its middle."""
+    if shown:
+        return describe(figure, sentence)
+    figure.data = ()
+    figure.layout.shapes = ()
+    figure.update_xaxes(range=[0, 1], showticklabels=False)
+    figure.update_yaxes(range=[0, 1], showticklabels=False, type="linear")
+    figure.add_annotation(text=nothing, x=0.5, y=0.5, xref="paper", yref="paper")
+    return describe(figure, f"{capital(nothing)}.")

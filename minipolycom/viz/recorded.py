@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from minipolycom.activations import ACTIVATIONS, GATED, polynorm, polyrelu
 from minipolycom.checking import check_known
-from minipolycom.viz.drawing import blank, capital, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, capital, describe, finish, head_panels, panel
 from minipolycom.viz.figures import STANDARD_ROW, follow
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
@@ -98,7 +98,7 @@ def spectrum(rows: Iterable[Mapping], tensor: str = "hidden", step: int | None =
         )
     figure.update_yaxes(type="log", exponentformat="power")
     told = ", ".join(f"{row['effective_rank']:.1f} in layer {row['layer']}" for row in now)
-    return _finish(figure, now, f"Singular values of {TENSORS[tensor]}{_when(now)}; effective rank {told}.")
+    return finish(figure, now, f"Singular values of {TENSORS[tensor]}{_when(now)}; effective rank {told}.")
 
 
 def rank_over_steps(
@@ -140,7 +140,7 @@ def rank_profile(
         told.append(f"{name}{_when(now)}: {', '.join(f'{row[measure]:.1f}' for row in now)}")
     figure.update_xaxes(dtick=1)
     figure.update_yaxes(rangemode="tozero")
-    return _finish(figure, seen, f"{capital(MEASURES[measure])} of {TENSORS[tensor]}, by layer. {'; '.join(told)}.")
+    return finish(figure, seen, f"{capital(MEASURES[measure])} of {TENSORS[tensor]}, by layer. {'; '.join(told)}.")
 
 
 def spectra_side_by_side(
@@ -169,7 +169,7 @@ def spectra_side_by_side(
     figure.update_yaxes(type="log", exponentformat="power")
     if layers:
         head_panels(figure)
-    return _finish(figure, layers, f"Singular values of {TENSORS[tensor]} by layer and run. {'; '.join(told)}.")
+    return finish(figure, layers, f"Singular values of {TENSORS[tensor]} by layer and run. {'; '.join(told)}.")
 
 
 # -- coefficients and the activation's shape -----------------------------------------------------------------------
@@ -199,7 +199,7 @@ def coefficients(rows: Iterable[Mapping], layer: int = 0, step: int | None = Non
             told.append(f"{_of_power(power)} {np.mean([row[name] for row in last]):.3f}")
     _mark(figure, step)
     why = "" if own else ": this activation has none"
-    return _finish(figure, own, f"{title}{_when(at_step(own, step))}: {', '.join(told)}.", f"no coefficients{why}")
+    return finish(figure, own, f"{title}{_when(at_step(own, step))}: {', '.join(told)}.", f"no coefficients{why}")
 
 
 def activation_shapes(rows: Iterable[Mapping], activation: str, step: int | None = None) -> go.Figure:
@@ -236,7 +236,7 @@ def activation_shapes(rows: Iterable[Mapping], activation: str, step: int | None
             legendgroup=str(row["layer"]), line=dict(color=look[row["layer"]], width=1 if expert else 2.5),
         )  # fmt: skip
         told.append(f"layer {row['layer']}{expert} from {y[0]:.2f} over {y[60]:.2f} to {y[-1]:.2f}")
-    return _finish(figure, now, f"Shape of {activation}{_when(now)}, x from -3 over 0 to 3: {'; '.join(told)}.")
+    return finish(figure, now, f"Shape of {activation}{_when(now)}, x from -3 over 0 to 3: {'; '.join(told)}.")
 
 
 # -- layers and experts --------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def similarity(
     figure.update_yaxes(title="layer", dtick=1)
     if now:
         head_panels(figure)
-    return _finish(figure, told, f"{title}. {'; '.join(told)}.")
+    return finish(figure, told, f"{title}. {'; '.join(told)}.")
 
 
 def expert_load(rows: Iterable[Mapping], layer: int = 0) -> go.Figure:
@@ -298,7 +298,7 @@ def expert_load(rows: Iterable[Mapping], layer: int = 0) -> go.Figure:
         if own
         else ""
     )
-    return _finish(figure, own, f"Load of the experts in layer {layer}, {told}.", "no experts: this model is dense")
+    return finish(figure, own, f"Load of the experts in layer {layer}, {told}.", "no experts: this model is dense")
 
 
 # -- shared pieces -------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def _layers_over_steps(
     if log:
         figure.update_yaxes(type="log", exponentformat="power")
     _mark(figure, step)
-    return _finish(figure, rows, f"{title} over optimizer steps: {'; '.join(told)}.")
+    return finish(figure, rows, f"{title} over optimizer steps: {'; '.join(told)}.")
 
 
 def _spectrum_curve(row: Mapping) -> dict:
@@ -354,14 +354,3 @@ def _when(rows: Sequence[Mapping]) -> str:
 def _mark(figure: go.Figure, step: int | None) -> None:
     if step is not None:
         figure.add_vline(x=step, line=dict(color=NEUTRAL, width=1.5, dash="3px,3px"))
-
-
-def _finish(figure: go.Figure, shown: Sequence, sentence: str, nothing: str = "nothing recorded yet") -> go.Figure:
-    if shown:
-        return describe(figure, sentence)
-    figure.data = ()
-    figure.layout.shapes = ()
-    figure.update_xaxes(range=[0, 1], showticklabels=False)
-    figure.update_yaxes(range=[0, 1], showticklabels=False, type="linear")
-    figure.add_annotation(text=nothing, x=0.5, y=0.5, xref="paper", yref="paper")
-    return describe(figure, f"{capital(nothing)}.")

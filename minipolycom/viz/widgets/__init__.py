@@ -9,10 +9,12 @@ versions 7.7 and 8 share. Setting a control's `.value` in plain Python does what
     cockpit       cockpit: one training that can be held, scrubbed and branched
     rank_lens     rank_lens: two runs layer by layer, at equal step or equal loss
     router_view   router_view: which expert reads which token
+    collapse      collapse_explorer, filter_playground: learning without labels
     prediction    choose, choose_curve, guess_number
 """
 
 from minipolycom.viz.widgets.cockpit import Cockpit, cockpit
+from minipolycom.viz.widgets.collapse import collapse_explorer, filter_playground
 from minipolycom.viz.widgets.explorer import activation_explorer
 from minipolycom.viz.widgets.pieces import live_figure
 from minipolycom.viz.widgets.prediction import choose, choose_curve, guess_number
@@ -27,6 +29,8 @@ __all__ = [
     "choose",
     "choose_curve",
     "cockpit",
+    "collapse_explorer",
+    "filter_playground",
     "guess_number",
     "live_figure",
     "live_training",
