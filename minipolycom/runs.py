@@ -47,6 +47,8 @@ STATUSES = ("running", "stopped", "diverged", "finished")
 STATUS_FIELDS = {"status": str, "step": int, "saved_step": int, "message": str}
 LOSSES = "losses"
 """The table of the losses, which every run of a language model has."""
+TABLES = (LOSSES, "spectra", "coefficients", "norms", "routers", "similarity", "speed")
+"""The tables of a language model's run; what is in those beside the losses stands in `minipolycom.record`."""
 END = b"minipolycom.end"
 """Under this key a table's file has the number of the first row that may not be in it."""
 
@@ -412,9 +414,8 @@ class Run:
         return self.table(LOSSES)
 
     def table(self, name: str) -> list[dict]:
-        """The rows of a table, first to last. Raises ValueError, with the tables there are, for one without rows."""
-        if name != LOSSES:
-            check_known("table", name, self.tables)
+        """The rows of a table, first to last; none where the run wrote none. Raises ValueError for an unknown name."""
+        check_known("table", name, TABLES)
         return self.folder.rows.table(name)
 
     @property

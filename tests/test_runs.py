@@ -259,10 +259,11 @@ def test_rows_are_on_disk_as_soon_as_they_are_measured(run):
     assert run.losses() == [1.0, 0.5, 1 / 3]
 
 
-def test_a_table_that_nobody_wrote_is_named_with_those_there_are(run):
+def test_a_table_that_nobody_wrote_is_empty_and_an_unknown_one_is_refused(run):
     run.append(loss_row(0))
-    with pytest.raises(ValueError, match="unknown table 'spectra'; known: losses"):
-        run.table("spectra")
+    assert run.table("spectra") == []
+    with pytest.raises(ValueError, match="unknown table 'spectrum'; known: losses, spectra"):
+        run.table("spectrum")
 
 
 def test_a_run_in_memory_has_all_but_the_folder():

@@ -49,11 +49,6 @@ POWERS = ("plum", "sky", "vermillion", "forest", "amber", "blue")
 # -- which rows ----------------------------------------------------------------------------------------------------
 
 
-def table_of(run, name: str) -> list[Mapping]:
-    """The rows of a run's table; none where that was not recorded, or not yet."""
-    return run.table(name) if name in run.tables else []
-
-
 def steps_of(rows: Iterable[Mapping]) -> list[int]:
     """The steps at which something was recorded, first to last."""
     return sorted({row["step"] for row in rows})

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -294,7 +293,7 @@ class Cockpit(widgets.VBox):
         at = self.slider.value
         if run and run.rows:
             losses.add_vline(x=at, line=dict(color=recorded.NEUTRAL, width=1.5, dash="3px,3px"))
-        table = partial(recorded.table_of, run) if run else lambda name: []
+        table = run.table if run else lambda name: []
         activation = run.model_config.activation if run else self.activation.value
         layer = self.layer.value or 0
         return {

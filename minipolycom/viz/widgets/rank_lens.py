@@ -18,8 +18,8 @@ class RankLens(widgets.VBox):
 
     def __init__(self, runs: dict):
         self.runs = runs
-        self.spectra = {name: recorded.table_of(run, "spectra") for name, run in runs.items()}
-        self.likeness = {name: recorded.table_of(run, "similarity") for name, run in runs.items()}
+        self.spectra = {name: run.table("spectra") for name, run in runs.items()}
+        self.likeness = {name: run.table("similarity") for name, run in runs.items()}
         self.equal = dropdown("compared at", list(EQUAL.items()), "step")
         self.tensor = dropdown("of", [(said, name) for name, said in recorded.TENSORS.items()], "hidden")
         self.measure = dropdown("rank", [(said, name) for name, said in recorded.MEASURES.items()], "effective_rank")
@@ -91,7 +91,7 @@ def rank_lens(first, second) -> RankLens:
     runs = {}
     for one in (first, second):
         run = Run.load(one) if isinstance(one, str | Path) else one
-        if not recorded.table_of(run, "spectra"):
+        if not run.table("spectra"):
             raise ValueError(f"run {run.name!r} recorded no spectra: train it with record_every above 0")
         if run.name in runs:
             raise ValueError(f"both runs are named {run.name!r}: give one of them another name")

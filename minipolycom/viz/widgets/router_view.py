@@ -27,7 +27,7 @@ class RouterView(widgets.VBox):
         self.layer = dropdown("layer", self.layers, self.layers[0])
         self.slot = dropdown("colour by", [(f"choice {n + 1}", n) for n in range(config.experts_per_token)], 0)
         self.shown, self.reading = widgets.HTML(), widgets.HTML()
-        self.live = live_figure(recorded.expert_load(recorded.table_of(run, "routers"), self.layer.value))
+        self.live = live_figure(recorded.expert_load(run.table("routers"), self.layer.value))
         for control in (self.text, self.layer, self.slot):
             control.observe(lambda _: self._redraw(), names="value")
         self._redraw()
@@ -56,11 +56,11 @@ class RouterView(widgets.VBox):
         )
         used = {expert for choices in self.chosen for expert in choices}
         idle = [str(expert) for expert in range(n_experts) if expert not in used]
-        own = [row for row in recorded.table_of(self.run, "routers") if row["layer"] == self.layer.value]
+        own = [row for row in self.run.table("routers") if row["layer"] == self.layer.value]
         dead = f" At the last recording, {own[-1]['dead']} of {n_experts} got nothing." if own else ""
         unread = f" Experts {', '.join(idle)} read none of it." if idle else " Every expert reads some of it."
         self.reading.value = sentence(f"{len(written)} tokens, layer {self.layer.value}.{unread}{dead}")
-        self.live.update(recorded.expert_load(recorded.table_of(self.run, "routers"), self.layer.value))
+        self.live.update(recorded.expert_load(self.run.table("routers"), self.layer.value))
 
 
 def _marked(token: str, expert: int) -> str:
