@@ -71,7 +71,7 @@ def test_the_number_of_threads_is_given_back() -> None:
 
 
 def test_experts_stay_ahead_of_the_library() -> None:
-    """The block alone takes 1.35 to 2.1 times ours as measured on a busy machine; some of that lead is left to it."""
-    rows = bench_moe([(128, 8, 2, 1024)], device="cpu", rounds=9)
+    """Where there are many, its block alone takes twice as long as ours; half of the lead is left to a busy machine."""
+    rows = bench_moe([(256, 64, 8, 1024)], device="cpu", rounds=5)
     (block,) = (row for row in rows if (row["variant"], row["baseline"]) == (PEERS["eager"], "ours, swiglu"))
-    assert block["ratio"] > 1.1
+    assert block["ratio"] > 1.5
