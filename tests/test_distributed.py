@@ -168,18 +168,15 @@ distributed.GRACE = 0.5
 workers, other = distributed.Workers(), subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 launcher = SimpleNamespace(procs=[subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(7)"]), other])
 workers.setup(SimpleNamespace(strategy=SimpleNamespace(launcher=launcher)), None, "fit")
-print(other.pid, flush=True)
 time.sleep(60)  # as a GPU's talk would, for half an hour
 """
 
 
 def test_a_process_that_waits_for_a_lost_one_is_ended():
+    # It returns when the last of the three has closed the output: none is left.
     done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 1
     assert "minipolycom: process 1 ended with code 7, and the others wait for it: training ends" in done.stderr
-    time.sleep(0.2)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(done.stdout), 0)
 
 
 # -- what cannot be started ------------------------------------------------------------------------------------------
