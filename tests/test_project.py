@@ -129,6 +129,9 @@ EXECUTED = {
         "test_the_commands_without_a_notebook_work"
     ),
     '.venv/bin/minipolycom sample runs/a --prompt "def "': "test_the_commands_without_a_notebook_work",
+    ".venv/bin/minipolycom ssl train --method rdm_simsiam_target --steps 100 --out runs/b": (
+        "test_the_commands_without_a_notebook_work"
+    ),
 }
 
 
@@ -229,6 +232,8 @@ def test_the_commands_without_a_notebook_work(tmp_path: Path) -> None:
     assert float(loss) < float(entropy) - 1
     assert said["sample"].startswith("def ")
     assert len(said["sample"]) > 100
+    online, target = (float(re.search(rf"erank_{branch} ([\d.]+)", said["ssl"])[1]) for branch in ("online", "target"))
+    assert target > online + 1
 
 
 def test_the_lines_of_python_run(tmp_path: Path) -> None:
