@@ -33,7 +33,7 @@ import json, sys
 from minipolycom.ssl.encoders import NetworkConfig
 from minipolycom.ssl.images import ViewData
 from minipolycom.ssl.train import SSLConfig, fit_ssl
-from minipolycom.train import Control
+from minipolycom.control import Control
 
 given = json.loads(sys.argv[1])
 for method in given["methods"]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from minipolycom.control import Control
 from minipolycom.ssl.compare import compare, over_seeds, run_folder, table
 from minipolycom.ssl.encoders import NetworkConfig
 from minipolycom.ssl.filters import Filter
@@ -22,7 +23,6 @@ from minipolycom.ssl.measures import COLLAPSES, DIMENSIONAL_RANK, collapse_seen,
 from minipolycom.ssl.methods import METHODS, Outputs
 from minipolycom.ssl.runs import TABLES, SSLRun
 from minipolycom.ssl.train import SSLConfig, fit_ssl, parse_filter
-from minipolycom.train import Control
 
 SMALL = NetworkConfig(width=4, projector_width=32, projection=16, predictor_width=8)
 QUICK = {
