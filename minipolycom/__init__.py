@@ -33,7 +33,8 @@ _HOMES = {
     "model": ("GPT", "GPTConfig", "KVCache", "MoE", "PRESETS", "next_token_loss"),
     "spectral": ("effective_rank", "singular_values", "weight_spectra"),
     "text": ("TokenData",),
-    "train": ("Control", "TrainConfig", "fit"),
+    "control": ("Control",),
+    "train": ("TrainConfig", "fit"),
     "runs": ("Run", "compare"),
     "hardware": ("tune_cpu",),
 }

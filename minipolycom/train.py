@@ -6,13 +6,12 @@ the same `out`, `fit` goes on from there, with the same batches and the same num
 """
 
 import contextlib
-import logging
 import math
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +25,7 @@ from tqdm.auto import tqdm
 from minipolycom.activations import PolyNorm, PolyReLU
 from minipolycom.checking import check_at_least, check_kinds, check_known, check_seed
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
+from minipolycom.control import Control, Diverged, Unwritable, quiet_lightning, stop_on_interrupt, way_on, writing
 from minipolycom.distributed import (
     STRATEGIES,
     Workers,
@@ -166,47 +166,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": decayed, "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
     ]
-
-
-class Control:
-    """Pause, resume and stop a training from outside, from any thread; honoured between two steps.
-
-    A training in several processes is stopped by any of them, at the next row, and does not pause.
-    """
-
-    def __init__(self):
-        self._running = threading.Event()
-        self._running.set()
-        self._stopped = threading.Event()
-
-    def pause(self) -> None:
-        self._running.clear()
-
-    def resume(self) -> None:
-        self._running.set()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._running.set()
-
-    @property
-    def paused(self) -> bool:
-        return not self._running.is_set()
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped.is_set()
-
-    def wait_while_paused(self) -> None:
-        self._running.wait()
-
-
-class Diverged(RuntimeError):
-    """The loss, the gradient or the weights are no longer finite numbers."""
-
-
-class Unwritable(ValueError):
-    """The folder of a run takes no more."""
 
 
 HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints", "record_every")
@@ -670,23 +629,6 @@ def train_run(
         print(f"{run.name}: {run.status} after step {run.step} of {train.steps}; {run.message or way_on(run)}")
 
 
-def way_on(run: Run) -> str:
-    return "run this again to go on" if run.path else "without `out` nothing was saved"
-
-
-@contextlib.contextmanager
-def writing(run: Run) -> Iterator[None]:
-    """Say in one line that a run's folder takes no more, and what is left."""
-    try:
-        yield
-    except OSError as error:
-        left = f"the checkpoint of step {run.saved_step} is whole" if run.saved_step else "there is no checkpoint yet"
-        raise Unwritable(
-            f"cannot write to {run.path} ({error.strerror or error}): training ends after step {run.step}, {left}; "
-            "make room, then run this again to go on"
-        ) from error
-
-
 def open_run(run: Run) -> tuple[Run, Path | None]:
     """The run that is in this one's folder, cut back to its last checkpoint, and that checkpoint; else `run`, None.
 
@@ -741,31 +683,3 @@ def what_it_computes(run: Run) -> dict:
 def what_counts(train: dict) -> dict:
     """The settings of a training but for those of HOW."""
     return {name: value for name, value in train.items() if name not in HOW}
-
-
-@contextlib.contextmanager
-def stop_on_interrupt(control: Control) -> Iterator[None]:
-    """In the main thread, turn the first interrupt into `control.stop()`; a second one interrupts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number, frame):
-        if control.stopped:
-            raise KeyboardInterrupt
-        control.stop()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def quiet_lightning() -> None:
-    """Leave out Lightning's lines about hardware, loaders and its own products: the bar says what a learner needs."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\.pytorch")
-    # Of divided weights: the logits are a view of theirs, and nobody changes them in place.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")

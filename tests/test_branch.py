@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from minipolycom.branch import branch
+from minipolycom.control import Control
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.runs import Run, differing_fields
 from minipolycom.text import TokenData
-from minipolycom.train import Control, TrainConfig, fit, learning_rate
+from minipolycom.train import TrainConfig, fit, learning_rate
 
 SHAPE = {"n_layers": 1, "n_heads": 2, "d_model": 16, "context": 16}
 QUICK = {

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from minipolycom.control import Control
 from minipolycom.distributed import check_processes
 from minipolycom.model import GPTConfig
 from minipolycom.runs import Run
 from minipolycom.text import TokenData
-from minipolycom.train import Control, TrainConfig, fit
+from minipolycom.train import TrainConfig, fit
 
 SHAPE = {"n_layers": 2, "n_heads": 2, "d_model": 16, "context": 16}
 EXPERTS = {"n_experts": 4, "experts_per_token": 2}

@@ -13,12 +13,13 @@ from torch import nn
 
 from minipolycom import record as record_module
 from minipolycom.activations import ACTIVATION_NAMES
+from minipolycom.control import Control
 from minipolycom.model import GPT, GPTConfig, next_token_loss
 from minipolycom.record import LARGEST_VALUES, evenly, fixed_tokens, measure, peak_memory, record
 from minipolycom.runs import Rows, Run
 from minipolycom.spectral import effective_rank, layer_similarity, singular_values
 from minipolycom.text import TokenData
-from minipolycom.train import Control, TrainConfig, fit
+from minipolycom.train import TrainConfig, fit
 
 SHAPE = {"n_layers": 2, "n_heads": 2, "d_model": 16, "context": 16}
 QUICK = {"steps": 12, "log_every": 4, "eval_every": 8, "eval_batches": 1, "checkpoint_every": 5, "warmup_steps": 4}

@@ -18,13 +18,12 @@ import torch
 
 from minipolycom.activations import ACTIVATION_NAMES
 from minipolycom.checkpoints import checkpoint_file, checkpoints
+from minipolycom.control import Control, Diverged
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.runs import Run
 from minipolycom.text import TokenData
 from minipolycom.train import (
     PRESET_TRAINING,
-    Control,
-    Diverged,
     LanguageModel,
     TrainConfig,
     fit,

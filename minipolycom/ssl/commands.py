@@ -90,8 +90,8 @@ def compare(
         json: Whether to print JSON, a row for each training, instead of a table over the seeds.
     """
     from minipolycom.cli import INTERRUPTED, print_json
+    from minipolycom.control import Control
     from minipolycom.ssl import compare as comparison
-    from minipolycom.train import Control
 
     if seeds < 1:
         raise ValueError(f"seeds counts the seeds of each method: it is at least 1; got {seeds}")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from minipolycom.control import Control
 from minipolycom.ssl.images import ViewData
 from minipolycom.ssl.methods import METHODS
 from minipolycom.ssl.runs import SSLRun
 from minipolycom.ssl.train import SSLConfig, fit_ssl
-from minipolycom.train import Control
 
 FILTERED = (
     *(f"rdm_simsiam_online@{kind}:online:{sigma}" for kind, sigma in (("power", 0.5), ("power", 2.0))),

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from minipolycom.checking import check_kinds, check_known, check_seed
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
+from minipolycom.control import Control, Diverged, quiet_lightning, stop_on_interrupt, way_on, writing
 from minipolycom.distributed import Workers, check_processes, is_first, is_severed, make_strategy
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
 from minipolycom.runs import alone_in, differing_fields, replacing, write_json
@@ -31,7 +32,7 @@ from minipolycom.ssl.methods import METHODS, Outputs
 from minipolycom.ssl.probes import factor_rows, probe_rows
 from minipolycom.ssl.processes import gathered, train_as_one
 from minipolycom.ssl.runs import SSLRun
-from minipolycom.train import Control, Diverged, learning_rate, quiet_lightning, stop_on_interrupt, way_on, writing
+from minipolycom.train import learning_rate
 
 HOW = ("accelerator", "devices", "keep_checkpoints")
 """Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""

@@ -209,7 +209,7 @@ class Cockpit(widgets.VBox):
     # The thread that trains
 
     def _conduct(self, name: str, work: Callable) -> None:
-        from minipolycom.train import Control
+        from minipolycom.control import Control
 
         self._join()
         only_one_trains(self)
@@ -410,10 +410,11 @@ def cockpit(
     Raises ValueError for an unknown activation, preset or setting, before anything is trained.
     """
     from minipolycom.branch import branch
+    from minipolycom.control import Control
     from minipolycom.model import GPTConfig
     from minipolycom.runs import Run
     from minipolycom.text import TokenData
-    from minipolycom.train import PRESET_TRAINING, Control, TrainConfig, fit
+    from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
 
     model = GPTConfig.preset(preset, activation=activation)
     suited = PRESET_TRAINING[preset] | {

@@ -87,7 +87,7 @@ class CollapseExplorer(widgets.VBox):
 
     def start(self) -> None:
         """Train the method that is set, from the beginning; the ranks of the last runs stay in the picture."""
-        from minipolycom.train import Control
+        from minipolycom.control import Control
 
         if self.going:
             return

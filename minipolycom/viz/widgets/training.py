@@ -115,7 +115,7 @@ class LiveTraining(widgets.VBox):
 
     def start(self) -> None:
         """Begin, or after an end begin again; whatever training goes on elsewhere in this process is stopped first."""
-        from minipolycom.train import Control
+        from minipolycom.control import Control
 
         if self.going:
             return
