@@ -68,7 +68,6 @@ def same_weights(one: SSLRun, two: SSLRun) -> bool:
         ({"method": "rdm_simsiam_online@cube:online:1"}, "unknown kind of filter 'cube'"),
         ({"method": "byol", "final_norm": False}, "the projector of byol ends without normalisation"),
         ({"steps": 0}, "steps is at least 1; got 0"),
-        ({"steps": 2.5}, "steps is a whole number"),
         ({"learning_rate": 0.0}, "learning_rate is positive; got 0.0"),
         ({"learning_rate": math.nan}, "learning_rate is a finite number"),
         ({"momentum": 1.0}, r"momentum lies in \[0, 1\); got 1.0"),
