@@ -504,9 +504,7 @@ def _project_backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """dx, d_up, dw, db and the gradient of w_down, for which y is computed again."""
-    *gradients, y = _activate_backward(
-        linear(g, w_down.t()), x, up, weight, bias, stats, kind, backend, recompute=True
-    )
+    *gradients, y = _activate_backward(linear(g, w_down.t()), x, up, weight, bias, stats, kind, backend, recompute=True)
     return *gradients, weight_gradient(g, y)
 
 
