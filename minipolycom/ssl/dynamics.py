@@ -142,11 +142,15 @@ def predictor_gains(rho_R: Float[Tensor, " R"]) -> Gains:
 
 
 def flow(
-    eigenvalues_R: Float[Tensor, " R"], rho_R: Float[Tensor, " R"], gains: Gains, times_T: Float[Tensor, " T"]
+    eigenvalues_R: Float[Tensor, " R"],
+    rho_R: Float[Tensor, " R"],
+    gains: Gains,
+    times_T: Float[Tensor, " T"],
+    relative_error: float = 1e-8,
 ) -> Float[Tensor, "T R"]:
     """The eigenvalues at each time of the flow of statement B, gains following the spectrum; a row per time.
 
-    Integrated in logarithms, which keeps eigenvalues positive, with a relative error of 1e-8 per step (LSODA).
+    Integrated in logarithms, which keeps eigenvalues positive, by LSODA; `relative_error` is what a step may cost.
 
     Raises ValueError for eigenvalues that are not positive, times that do not increase from 0 or more, and a flow that
     could not be followed to the end.
@@ -162,7 +166,10 @@ def flow(
         return growth_rates(eigenvalues, rho_R, *gains(eigenvalues)).numpy()
 
     start = eigenvalues_R.double().log().numpy()
-    solved = solve_ivp(rates, (0.0, float(times_T[-1])), start, "LSODA", t_eval=times_T.tolist(), rtol=1e-8, atol=1e-10)
+    solved = solve_ivp(
+        rates, (0.0, float(times_T[-1])), start, "LSODA", t_eval=times_T.tolist(), rtol=relative_error,
+        atol=relative_error / 100,
+    )  # fmt: skip
     if not solved.success:
         raise ValueError(f"the flow could not be followed to time {float(times_T[-1])}: {solved.message}")
     return torch.as_tensor(solved.y.T).exp()

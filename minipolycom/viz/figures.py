@@ -57,8 +57,11 @@ def alt(figure: BaseFigure) -> str:
 def table(figure: BaseFigure) -> pd.DataFrame:
     """The numbers of a figure: one column per curve or row of bars, the horizontal axis as index.
 
-    Curves that were measured at different places share the index; where one has no value it says NaN.
+    Curves that were measured at different places share the index; where one has no value it says NaN. Where names
+    stand along the vertical axis, they are the index; the ends of error bars are columns of their own.
     """
+    if figure.layout.yaxis.categoryarray is not None:
+        return _table_of_names(figure)
     columns = []
     for trace in figure.data:
         if trace.type == "heatmap":
@@ -71,6 +74,15 @@ def table(figure: BaseFigure) -> pd.DataFrame:
     same = all(len(c) == len(columns[0]) and (c.index == columns[0].index).all() for c in columns)
     numbers = pd.concat(columns, axis=1) if same else pd.concat(columns, axis=1).sort_index()
     return numbers.rename_axis(figure.layout.xaxis.title.text or "x")
+
+
+def _table_of_names(figure: BaseFigure) -> pd.DataFrame:
+    parts = []
+    for trace in figure.data:
+        middle, less, more = (np.array(v) for v in (trace.x, trace.error_x.arrayminus, trace.error_x.array))
+        columns = {"mean": middle, "lowest": middle - less, "highest": middle + more, "": trace.name}
+        parts.append(pd.DataFrame(columns, index=list(trace.y)))
+    return pd.concat(parts).reindex(figure.layout.yaxis.categoryarray)
 
 
 def static(figure: BaseFigure, width: int = 860) -> str:

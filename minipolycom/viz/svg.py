@@ -1,13 +1,15 @@
 """Figures as static SVG pictures, without a browser: for GitHub, exported pages, and Colab while something is running.
 
-It draws what `figures` makes, and no more of plotly than that: lines and dots, bars with their numbers, heat maps,
-panels side by side, linear and logarithmic axes, titles, annotations, the legend.
+It draws what the figures here are made of, and no more of plotly than that: lines with dots and the area between two
+of them, marks with error bars, bars with their numbers, heat maps, panels side by side, axes of numbers, of logarithms
+and of names, titles, annotations, the legend.
 """
 
 import html
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from numbers import Real
 
 import numpy as np
@@ -19,6 +21,13 @@ GRID = "rgba(127,135,145,0.18)"
 AXIS = "rgba(127,135,145,0.7)"
 COLD, WARM = (0, 34, 78), (254, 232, 56)  # the two ends of the colour scale Cividis
 LETTER, LEGEND_ROW = 6.6, 20  # mean width of a letter at 13 px, height of a line of the legend
+CORNERS = {
+    "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    "diamond": ((0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)),
+    "triangle-up": ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
+    "triangle-down": ((0, 1.2), (1.1, -0.8), (-1.1, -0.8)),
+}
+"""Corners of the marks that are no circles, for a mark that reaches one to each side; downwards is positive."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -31,6 +40,7 @@ def svg(figure: BaseFigure, description: str, width: int = 860) -> str:
         getattr(own, side) if getattr(own, side) is not None else getattr(margin, side) for side in "lrtb"
     )
     left += 8  # room for the longest tick labels, which plotly makes by itself
+    left = max([left, *(20 + LETTER * len(name) for trace in figure.data for name in _names(trace.y))])
     legend = _legend_rows(figure, width - left)
     top += LEGEND_ROW * len(legend)
     page = (left, top, width - left - right, height - top - bottom)
@@ -64,10 +74,9 @@ class _Panel:
         self.top, self.bottom = top + (1 - y1) * height, top + (1 - y0) * height
         self.x_axis, self.y_axis, self.traces = x_axis, y_axis, traces
         values = [v for t in traces for v in (t.x if t.x is not None else ())]
-        self.names = list(dict.fromkeys(values)) if any(isinstance(v, str) for v in values) else None
         heat = any(t.type == "heatmap" for t in traces)
-        self.x_names = [str(v) for v in traces[0].x] if heat else self.names
-        self.y_names = [str(v) for v in traces[0].y] if heat else None
+        self.x_names = [str(v) for v in traces[0].x] if heat else _all_names(x_axis, [t.x for t in traces])
+        self.y_names = [str(v) for v in traces[0].y] if heat else _all_names(y_axis, [t.y for t in traces])
         self.x_range = (-0.5, len(self.x_names) - 0.5) if self.x_names else _extent(x_axis, values, pad=0.0)
         self.y_range = (-0.5, len(self.y_names) - 0.5) if self.y_names else y_range
 
@@ -76,7 +85,9 @@ class _Panel:
             value = self.x_names.index(str(value))
         return self.left + (self.right - self.left) * _share(self.x_axis, self.x_range, value)
 
-    def y(self, value: Real) -> Real:
+    def y(self, value) -> Real:
+        if isinstance(value, str):
+            value = self.y_names.index(value)
         return self.bottom - (self.bottom - self.top) * _share(self.y_axis, self.y_range, value)
 
     def frame(self) -> Iterator[str]:
@@ -117,37 +128,53 @@ class _Panel:
         else:
             yield from self._line_and_dots(trace)
 
-    def _line_and_dots(self, trace) -> Iterator[str]:
-        points = [
-            (self.x(x if isinstance(x, str) else float(x)), self.y(float(y)))
+    def _points(self, trace) -> list[tuple[Real, Real]]:
+        """Where the points of a trace lie on the page, those that the axes can show."""
+        return [
+            (self.x(x if isinstance(x, str) else float(x)), self.y(y if isinstance(y, str) else float(y)))
             for x, y in zip(trace.x, trace.y, strict=True)
-            if np.isfinite(float(y)) and not (self.y_axis.type == "log" and y <= 0)
+            if _can_show(self.x_axis, x) and _can_show(self.y_axis, y)
         ]
+
+    def _line_and_dots(self, trace) -> Iterator[str]:
+        points = self._points(trace)
         # Named after its corners: two pictures on one page may share the name only where they share the shape.
         clip = f"clip-{self.left:.0f}-{self.top:.0f}-{self.right:.0f}-{self.bottom:.0f}"
         box = _rect(self.left, self.top, self.right - self.left, self.bottom - self.top)
         yield f'<clipPath id="{clip}">{box}</clipPath>'
         opacity = f' opacity="{trace.opacity}"' if trace.opacity is not None else ""
+        if trace.fill == "tonexty":
+            (before,) = (other for other, own in pairwise(self.traces) if own is trace)
+            corners = _corners([*points, *reversed(self._points(before))])
+            yield f'<polygon points="{corners}" fill="{trace.fillcolor}" clip-path="url(#{clip})"/>'
         if "lines" in trace.mode and len(points) > 1:
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            path = _corners(points)
             dash = f' stroke-dasharray="{_dashes(trace.line.dash)}"' if _dashes(trace.line.dash) else ""
             yield (
                 f'<polyline points="{path}" fill="none" stroke="{trace.line.color}" stroke-width="{trace.line.width}"'
                 f'{dash}{opacity} stroke-linejoin="round" clip-path="url(#{clip})"/>'
             )
+        if trace.error_x.array is not None:
+            yield from self._error_bars(trace)
         if "markers" in trace.mode:
-            radius = trace.marker.size / 2
-            yield "".join(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{trace.marker.color}"/>' for x, y in points
-            )
+            yield "".join(_mark(trace.marker, x, y) for x, y in points)
+
+    def _error_bars(self, trace) -> Iterator[str]:
+        bars = trace.error_x
+        for x, name, less, more in zip(trace.x, trace.y, bars.arrayminus, bars.array, strict=True):
+            if np.isfinite([x, less, more]).all():
+                y = self.y(name)
+                yield _line(self.x(x - less), y, self.x(x + more), y, bars.color, width=bars.thickness)
 
     def _bars(self, trace) -> Iterator[str]:
-        half = 0.275 * (self.right - self.left) / len(self.x_names)
+        half = 0.275 * (self.right - self.left) / len(trace.x)
         base = self.y(max(0.0, self.y_range[0])) if self.y_axis.type != "log" else self.bottom
-        for name, value, text, colour in zip(trace.x, trace.y, trace.text, trace.marker.color, strict=True):
+        texts = trace.text if trace.text is not None else [""] * len(trace.x)
+        for name, value, text, colour in zip(trace.x, trace.y, texts, trace.marker.color, strict=True):
             x, y = self.x(name), self.y(float(value))
-            box = _rect(x - half, min(y, base), 2 * half, abs(base - y), colour)
-            yield box + _text(x, min(y, base) - 6, text, "middle", 12)
+            yield _rect(x - half, min(y, base), 2 * half, abs(base - y), colour)
+            if text:
+                yield _text(x, min(y, base) - 6, text, "middle", 12)
 
     def _cells(self, z, name: str) -> Iterator[str]:
         low, high = np.nanmin(z), np.nanmax(z)
@@ -166,6 +193,21 @@ class _Panel:
 
 def _axis(figure: BaseFigure, axis_id: str):
     return figure.layout[f"{axis_id[0]}axis{axis_id[1:]}"]
+
+
+def _names(values) -> list[str]:
+    """Those of a trace's places that are names."""
+    return [value for value in (values if values is not None else ()) if isinstance(value, str)]
+
+
+def _all_names(axis, places) -> list[str] | None:
+    """The names along an axis, in its own order or that of their appearance; None along an axis of numbers."""
+    known = list(axis.categoryarray) if axis.categoryarray is not None else []
+    return list(dict.fromkeys([*known, *(name for values in places for name in _names(values))])) or None
+
+
+def _can_show(axis, value) -> bool:
+    return isinstance(value, str) or (bool(np.isfinite(float(value))) and not (axis.type == "log" and value <= 0))
 
 
 def _range(figure: BaseFigure, axis, letter: str, traces) -> tuple[Real, Real]:
@@ -187,9 +229,13 @@ def _extent(axis, values, pad: Real) -> tuple[Real, Real]:
     if axis.type == "log":
         numbers = np.log10(numbers)
     low, high = float(numbers.min()), float(numbers.max())
+    to_zero = axis.rangemode == "tozero" and axis.type != "log"
+    if to_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return low - pad * (high - low), high + pad * (high - low)
+    margin = pad * (high - low)
+    return low - (0 if to_zero and low == 0 else margin), high + (0 if to_zero and high == 0 else margin)
 
 
 def _share(axis, ends: tuple[Real, Real], value: Real) -> Real:
@@ -199,7 +245,7 @@ def _share(axis, ends: tuple[Real, Real], value: Real) -> Real:
 
 def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple[Real, str]]:
     if names:
-        stride = max(1, len(names) // 12)
+        stride = max(1, len(names) // (axis.nticks or 12))
         return [(i, name) for i, name in enumerate(names) if i % stride == 0]
     if axis.tickvals is not None:
         return [(float(value), text) for value, text in zip(axis.tickvals, axis.ticktext, strict=True)]
@@ -218,9 +264,26 @@ def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple
 # -- text, lines, legend -------------------------------------------------------------------------------------------
 
 
-def _line(x0: Real, y0: Real, x1: Real, y1: Real, colour: str, dashes: str = "") -> str:
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"{dashed}/>'
+def _line(x0: Real, y0: Real, x1: Real, y1: Real, colour: str, dashes: str = "", width: Real = 1) -> str:
+    look = (f' stroke-width="{width:g}"' if width != 1 else "") + (f' stroke-dasharray="{dashes}"' if dashes else "")
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"{look}/>'
+
+
+def _corners(points: Iterable[tuple[Real, Real]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _mark(marker, x: Real, y: Real) -> str:
+    """One mark of a trace, with its edge if it has one."""
+    radius, look = marker.size / 2, f'fill="{marker.color}"'
+    if marker.opacity is not None:
+        look += f' opacity="{marker.opacity}"'
+    if marker.line.width:
+        look += f' stroke="{marker.line.color}" stroke-width="{marker.line.width}"'
+    if marker.symbol in CORNERS:
+        corners = _corners((x + radius * a, y + radius * b) for a, b in CORNERS[marker.symbol])
+        return f'<polygon points="{corners}" {look}/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {look}/>'
 
 
 def _rect(x: Real, y: Real, width: Real, height: Real, colour: str = "", title: str = "") -> str:
@@ -282,7 +345,8 @@ def _legend(rows: list[list[tuple[Real, object]]], left: Real, lowest: Real) -> 
     for i, row in enumerate(reversed(rows)):
         y = lowest - LEGEND_ROW * i
         for x, trace in row:
-            dash = f' stroke-dasharray="{_dashes(trace.line.dash)}"' if _dashes(trace.line.dash) else ""
-            ends = f'x1="{left + x:.1f}" y1="{y:.1f}" x2="{left + x + 36:.1f}" y2="{y:.1f}"'
-            yield f'<line {ends} stroke="{trace.line.color}" stroke-width="{trace.line.width}"{dash}/>'
+            if trace.mode == "markers":
+                yield _mark(trace.marker, left + x + 18, y)
+            else:
+                yield _line(left + x, y, left + x + 36, y, trace.line.color, _dashes(trace.line.dash), trace.line.width)
             yield _text(left + x + 42, y + 4, trace.name)

@@ -4,8 +4,8 @@ import html
 import tempfile
 import threading
 import time
+from inspect import signature
 from numbers import Real
-from pathlib import Path
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from minipolycom.viz import branches
 from minipolycom.viz.widgets.pieces import (
+    WIDE,
     button,
     columns,
     dropdown,
@@ -31,33 +32,42 @@ KEPT = 4
 
 SHOWN_IMAGES = 300
 
+FAINTEST = 1e-4
+"""Share of the largest mode below which the playground's gains no longer change: such modes are out of the picture, and
+a gain without a bound would make the flow so stiff that a slider no longer follows the hand."""
+
+FLOW_ERROR = 1e-4
+"""Relative error of a step of the playground's flow, far below the width of a line."""
+
 
 class CollapseExplorer(widgets.VBox):
-    """See `collapse_explorer`. `method`, `kind`, `location`, `sigma` and `seed` are there to be set; `rows` holds the
-    tables of the run that is shown, `earlier` those of the runs before it."""
+    """See `collapse_explorer`. `method`, `final_norm`, `seed`, `kind`, `location` and `sigma` are there to be set;
+    `rows` holds the tables of the run that is shown, `earlier` the ranks of the runs before it."""
 
     SECONDS_PER_REDRAW = 0.5
 
-    def __init__(self, source: str, steps: int, batch_size: int, method: str):
+    def __init__(self, data, steps: int, method: str):
         from minipolycom.ssl import METHODS
         from minipolycom.ssl.filters import GAINS, LOCATIONS
-        from minipolycom.ssl.images import ViewData
 
-        self.data = ViewData(source, batch_size=batch_size)
+        self.data = data
         self.steps = steps
-        self.state, self.reason, self.error = "ready", "", ""
+        self.state, self.reason, self.error, self.result = "ready", "", "", ""
         self.superseded = False
         self.control, self.conductor, self.drawn_at = None, None, 0.0
         self.lock = threading.RLock()
         self.name = ""
         self.rows: dict[str, list[dict]] = {"ranks": [], "spectra": []}
         self.earlier: dict[str, list[dict]] = {}
-        self.points, self.labels, self.classes = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), []
+        self._forget_points()
 
         self.start_button = button("Start", "play", self.start)
         self.stop_button = button("Stop", "stop", self.stop)
         self.method = dropdown("method", list(METHODS), method)
         self.final_norm = dropdown("last layer", [("normalises", True), ("does not", False)], True)
+        self.seed = widgets.BoundedIntText(
+            description="seed", min=0, max=2**31 - 1, value=0, style=WIDE, layout=widgets.Layout(width="auto")
+        )
         self.kind = dropdown("filter", list(GAINS), "power")
         self.location = dropdown("on the branch", list(LOCATIONS), "online")
         self.sigma = slider("sigma", -2, 2, 1.0, step=0.1)
@@ -73,7 +83,7 @@ class CollapseExplorer(widgets.VBox):
         )
         super().__init__(
             [
-                columns([self.method, self.final_norm]),
+                columns([self.method, self.final_norm, self.seed]),
                 self.filter_controls,
                 side_by_side([self.start_button, self.stop_button]),
                 self.sentence,
@@ -91,16 +101,24 @@ class CollapseExplorer(widgets.VBox):
 
         if self.going:
             return
+        try:
+            config = self._config()
+        except ValueError as error:
+            self.error = one_sentence(error)
+            self._enter("refused")
+            return
         self._join()
         only_one_trains(self)
         if self.rows["ranks"]:
             self.earlier[self._free_name()] = self.rows["ranks"]
             self.earlier = dict(list(self.earlier.items())[-KEPT:])
         self.rows = {"ranks": [], "spectra": []}
-        self.control, self.reason, self.error, self.superseded = Control(), "", "", False
+        self._forget_points()
+        self.control, self.reason, self.error, self.result, self.superseded = Control(), "", "", "", False
         self.name = self.setting
         self._enter("training")
-        self.conductor = threading.Thread(target=self._train, name="collapse explorer", daemon=True)
+        self._redraw()
+        self.conductor = threading.Thread(target=self._train, args=(config,), name="collapse explorer", daemon=True)
         self.conductor.start()
 
     def stop(self, reason: str = "") -> None:
@@ -130,18 +148,34 @@ class CollapseExplorer(widgets.VBox):
 
     @property
     def setting(self) -> str:
-        """The method as `SSLConfig` names it, with the filter that is set."""
-        if not self._takes_filter():
+        """What is set, in words: the method as `SSLConfig` names it, and what differs from the recipe."""
+        said = [self._recipe()]
+        if not self.final_norm.value:
+            said.append("last layer does not normalise")
+        if self.seed.value:
+            said.append(f"seed {self.seed.value}")
+        return ", ".join(said)
+
+    def _recipe(self) -> str:
+        if not self._takes("filter"):
             return self.method.value
         return f"{self.method.value}@{self.kind.value}:{self.location.value}:{self.sigma.value:g}"
 
+    def _config(self):
+        from minipolycom.ssl import SSLConfig
+
+        return SSLConfig(
+            method=self._recipe(), final_norm=self.final_norm.value, seed=self.seed.value, steps=self.steps,
+            measure_every=max(1, self.steps // 60), checkpoint_every=max(1, self.steps // 15),
+            probe_every=self.steps, keep_checkpoints=1,
+        )  # fmt: skip
+
     # The thread that trains
 
-    def _train(self) -> None:
+    def _train(self, config) -> None:
         from minipolycom.ssl.runs import SSLRun
-        from minipolycom.ssl.train import SSLConfig, fit_ssl
+        from minipolycom.ssl.train import fit_ssl
 
-        folder = Path(tempfile.mkdtemp(prefix="collapse-"))
         seen = 0
 
         def on_row(table: str, row: dict) -> None:
@@ -149,8 +183,9 @@ class CollapseExplorer(widgets.VBox):
             if table in self.rows:
                 with self.lock:
                     self.rows[table].append(row)
-            if time.monotonic() - self.drawn_at >= self.SECONDS_PER_REDRAW:
-                saved = SSLRun.load(folder)
+            whole = table == "spectra"  # the last table of a measurement
+            if whole and time.monotonic() - self.drawn_at >= self.SECONDS_PER_REDRAW:
+                saved = SSLRun.load(folder)  # whose weights are those of its last checkpoint
                 if saved.saved_step > seen:
                     seen = saved.saved_step
                     self._embed(saved)
@@ -158,12 +193,10 @@ class CollapseExplorer(widgets.VBox):
 
         run = None
         try:
-            config = SSLConfig(
-                method=self.name, final_norm=self.final_norm.value, steps=self.steps, probe_every=self.steps,
-                measure_every=max(1, self.steps // 60), checkpoint_every=max(1, self.steps // 15), keep_checkpoints=1,
-            )  # fmt: skip
-            run = fit_ssl(self.data, config, out=folder, control=self.control, on_row=on_row, progress=False)
-            self._embed(run)
+            with tempfile.TemporaryDirectory(prefix="collapse-", ignore_cleanup_errors=True) as folder:
+                run = fit_ssl(self.data, config, out=folder, control=self.control, on_row=on_row, progress=False)
+                if run.saved_step:
+                    self._embed(run)
             self.error = run.message if run.status == "diverged" else ""
             told = run.summary()
             self.result = ", ".join(
@@ -179,21 +212,29 @@ class CollapseExplorer(widgets.VBox):
         self._enter("failed" if self.error else run.status)
         self._redraw()
 
-    result = ""
-
     @torch.no_grad()
     def _embed(self, run) -> None:
-        """Where the run's network sends test images: outputs of length one, in their two leading directions."""
+        """Where the run's network sends test images: outputs of length one, in their two leading directions.
+
+        In its plane the picture is turned to lie as the one before did: of the same outputs, there are many.
+        """
         from minipolycom.ssl.probes import features_of
 
         images = self.data.test_images(SHOWN_IMAGES)
         rows_NZ = F.normalize(features_of(run.method(), images.clean)[1], dim=1)
         centred_NZ = rows_NZ - rows_NZ.mean(dim=0)
         _, _, directions = torch.linalg.svd(centred_NZ.double(), full_matrices=False)
+        points_N2 = (centred_NZ.double() @ directions[:2].mT).float()
+        if len(self.points) == len(points_N2):
+            left, _, right = torch.linalg.svd(points_N2.mT @ self.points)
+            points_N2 = points_N2 @ left @ right
         labels = images.labels if images.labels is not None else torch.zeros(len(rows_NZ), dtype=torch.int64)
         with self.lock:
-            self.points, self.labels = (centred_NZ.double() @ directions[:2].mT).float(), labels
+            self.points, self.labels = points_N2, labels
             self.classes = self.data.source.class_names or [str(n) for n in range(int(labels.max()) + 1)]
+
+    def _forget_points(self) -> None:
+        self.points, self.labels, self.classes = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), []
 
     def _join(self, timeout: Real | None = None) -> None:
         if self.conductor is not None:
@@ -205,8 +246,8 @@ class CollapseExplorer(widgets.VBox):
         with self.lock:
             rows = {name: list(own) for name, own in self.rows.items()}
             return {
-                "embedding": branches.embedding(self.points, self.labels, self.classes, "Test images, embedded"),
-                "ranks": branches.rank_through_training(rows["ranks"], self.earlier),
+                "embedding": branches.embedding(self.points, self.labels, self.classes, "Outputs for test images"),
+                "ranks": branches.rank_through_training(rows["ranks"], self.earlier, self.steps),
                 "spectra": branches.branch_spectra(rows["spectra"]),
             }
 
@@ -216,7 +257,7 @@ class CollapseExplorer(widgets.VBox):
         with self.lock:
             for name, figure in self._drawn().items():
                 self.panels[name].update(figure)
-            self.reading.value = sentence(html.escape(self._read()))
+            self.reading.value = sentence(html.escape(self._read()), news=False)
             self.drawn_at = time.monotonic()
 
     def _read(self) -> str:
@@ -233,18 +274,20 @@ class CollapseExplorer(widgets.VBox):
         ended = f". {self.result}" if self.state == "finished" and self.result else ""
         return f"{told}; {verdict}{ended}."
 
-    def _takes_filter(self) -> bool:
-        from inspect import signature
-
+    def _takes(self, setting: str) -> bool:
         from minipolycom.ssl import METHODS
 
-        return "filter" in signature(METHODS[self.method.value]).parameters
+        return setting in signature(METHODS[self.method.value]).parameters
 
     def _chosen(self) -> None:
+        """Offer what the method has, as its recipe has it."""
         from minipolycom.ssl import METHODS
 
-        self.filter_controls.layout.display = None if self._takes_filter() else "none"
-        if self._takes_filter():
+        self.filter_controls.layout.display = None if self._takes("filter") else "none"
+        self.final_norm.layout.display = None if self._takes("final_norm") else "none"
+        if not self._takes("final_norm"):
+            self.final_norm.value = True
+        if self._takes("filter"):
             own = METHODS[self.method.value].keywords["filter"]
             self.kind.value, self.location.value, self.sigma.value = own.kind, own.location, own.sigma
 
@@ -266,8 +309,9 @@ class CollapseExplorer(widgets.VBox):
             "stopped": f"Stopped{why}. Start begins a new run; this one stays in the picture of the ranks.",
             "finished": "Finished. Change one thing and start again; this run stays in the picture of the ranks.",
             "failed": f"Ended: {self.error}",
+            "refused": f"Not started: {self.error}",
         }[self.state]
-        self.sentence.value = sentence(html.escape(said), strong=self.state == "failed")
+        self.sentence.value = sentence(html.escape(said), strong=self.state in ("failed", "refused"))
         rest(self.start_button, self.going)
         rest(self.stop_button, self.state != "training")
 
@@ -284,7 +328,7 @@ class FilterPlayground(widgets.VBox):
         self.location = dropdown("on the branch", list(LOCATIONS), "online")
         self.sigma = slider("sigma", -2, 2, 1.0, step=0.1)
         self.decay = slider("decay of the spectrum", 0, 3, 1.0, step=0.1)
-        self.clean = slider("least clean mode, rho", 0.05, 1, 0.3, step=0.05)
+        self.clean = slider("rho of the last mode", 0.05, 0.95, 0.3, step=0.05)
         self.time = slider("time that passes", 0.1, 30, 5.0, step=0.1)
         self.reset = button("Reset", "undo", self.start_values)
         self.controls = (self.kind, self.location, self.sigma, self.decay, self.clean, self.time)
@@ -307,26 +351,33 @@ class FilterPlayground(widgets.VBox):
 
     def _drawn(self) -> tuple[go.Figure, str]:
         from minipolycom.spectral import effective_rank
-        from minipolycom.ssl.dynamics import filter_gains, filtered, flow, growth_rates
+        from minipolycom.ssl.dynamics import INVARIANCE, filter_gains, filtered, flow, growth_rates
         from minipolycom.ssl.filters import Filter
 
         modes = torch.arange(self.n_modes, dtype=torch.float64)
         spectrum = (modes + 1) ** -self.decay.value
-        rho = 0.95 - (0.95 - min(0.95, self.clean.value)) * modes / (self.n_modes - 1)
+        rho = INVARIANCE[0] - (INVARIANCE[0] - self.clean.value) * modes / (self.n_modes - 1)
         chosen = Filter(self.kind.value, self.location.value, round(self.sigma.value, 3))
-        gains = filter_gains(chosen)
-        online, target = gains(spectrum)
-        later = flow(spectrum, rho, gains, torch.tensor([self.time.value]))[-1]
+        unbounded = filter_gains(chosen)
+        online, target = unbounded(spectrum)
         gain = online if chosen.location == "online" else target
-        figure = branches.filter_action(
-            spectrum, gain, growth_rates(spectrum, rho, online, target), later, chosen.location
+        rates = growth_rates(spectrum, rho, online, target)
+        now, of_online, of_target = (
+            float(effective_rank(eigenvalues))
+            for eigenvalues in (spectrum, filtered(spectrum, online), filtered(spectrum, target))
         )
-        ranks = [float(effective_rank(s)) for s in (filtered(spectrum, online), filtered(spectrum, target), later)]
-        grown = ranks[2] - float(effective_rank(spectrum))
-        what = "rises" if grown > 0.01 else "falls" if grown < -0.01 else "stays"
-        return figure, (
-            f"Effective rank online {ranks[0]:.1f}, target {ranks[1]:.1f}, difference {ranks[1] - ranks[0]:+.1f}; "
-            f"that of the features <b>{what}</b> from {ranks[2] - grown:.1f} to {ranks[2]:.1f}."
+        told = f"Effective rank online {of_online:.1f}, target {of_target:.1f}, difference {of_target - of_online:+.1f}"
+        try:
+            later = flow(
+                spectrum, rho, lambda l_R: unbounded(l_R.clamp_min(FAINTEST * l_R.max())),
+                torch.tensor([self.time.value]), FLOW_ERROR,
+            )[-1]  # fmt: skip
+        except ValueError as error:
+            return branches.filter_action(spectrum, gain, rates, None, chosen.location), f"{told}; {error}."
+        then = float(effective_rank(later))
+        what = "rises" if then > now + 0.01 else "falls" if then < now - 0.01 else "stays"
+        return branches.filter_action(spectrum, gain, rates, later, chosen.location), (
+            f"{told}; that of the features <b>{what}</b> from {now:.1f} to {then:.1f}."
         )
 
     def _redraw(self) -> None:
@@ -341,22 +392,26 @@ def collapse_explorer(
     """Train a method without labels and watch where it sends images, both branches' ranks, their spectra and filter.
 
     Choose a method, or a control from which something is left out; those with a spectral filter take the kind, the
-    branch and the strength that are set. `source` is a source of `ssl.images.ViewData`.
+    branch and the strength that are set. `source` is a source of `ssl.images.ViewData`. Nothing is kept on disk.
+    Running the cell again stops the training that its last run began.
 
     Raises ValueError for an unknown source or method, before anything is trained.
     """
     from minipolycom.checking import check_known
-    from minipolycom.ssl import METHODS
+    from minipolycom.ssl import METHODS, ViewData
 
     check_known("method", method, METHODS)
+    data = ViewData(source, batch_size=batch_size)
+    data.setup()
     only_one_trains(None)
-    return CollapseExplorer(source, steps, batch_size, method)
+    return CollapseExplorer(data, steps, method)
 
 
 def filter_playground() -> FilterPlayground:
     """A spectral filter by hand: what it makes of a spectrum, which modes then grow, and where the spectrum goes.
 
     The sixteen modes have correlations rho between views from 0.95 down to the one that is set; rates and the later
-    spectrum are those of `ssl.dynamics`, statement B.
+    spectrum are those of `ssl.dynamics`, statement B. A plain logarithm is not among the filters: its gain is negative
+    for small singular values, and no strength but 1 is defined.
     """
     return FilterPlayground()
