@@ -81,7 +81,8 @@ def check_batch(gpt: GPT, data: TokenData, train: "TrainConfig") -> int:
     Raises ValueError where that is more than is free.
     """
     batch = first_part(data, train)
-    kept = kept_bytes(gpt, TokenBatch(*(tokens[:1] for tokens in batch)), train)
+    # a copy: a slice keeps the whole batch in memory, which would be counted for each of its windows
+    kept = kept_bytes(gpt, TokenBatch(*(tokens[:1].clone() for tokens in batch)), train)
     logits = batch.targets[0].numel() * gpt.config.vocab_size * torch.float32.itemsize
     needed = state_bytes(gpt.config, train) + len(batch.inputs) * (kept + logits)
     free = free_memory(pick_accelerator(train.accelerator))

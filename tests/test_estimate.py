@@ -1,6 +1,7 @@
 """What a training takes: memory refused in one line before it begins, time of the order that it then takes."""
 
 import time
+from copy import copy
 
 import numpy as np
 import pytest
@@ -43,6 +44,10 @@ def test_the_memory_is_that_of_the_weights_and_of_what_each_window_keeps(data):
     # At the least: each norm's input (fp32), the feed-forward's two and the attention's four, and the logits twice.
     at_least = 4 * 64 * (SHAPE.n_layers * (2 * 64 + 256 + 4 * 64) + 2 * SHAPE.vocab_size)
     assert at_least < per_window < 6 * at_least
+    large = copy(data)
+    large.batch_size = 512
+    # A window takes the same in any batch.
+    assert check_batch(gpt, large, QUICK) == state_bytes(SHAPE, QUICK) + 512 * per_window
 
 
 def test_divided_weights_take_a_share_each():
