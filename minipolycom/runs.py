@@ -21,6 +21,7 @@ import os
 import platform
 import re
 import reprlib
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -615,7 +616,7 @@ def reading(file: Path) -> Iterator[Path]:
 
 
 def in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Sources, tokenizers, packing and batches of text."""
 
+import io
 import itertools
 import json
 import logging
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from huggingface_hub import HfApi
@@ -52,6 +55,12 @@ def load(tmp_path):
 @pytest.fixture(scope="module")
 def stdlib(tmp_path_factory) -> TokenData:
     return TokenData(cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def parquet_without_rows() -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), file)
+    return file.getvalue()
 
 
 def first_batches(data: TokenData, n: int) -> list[TokenBatch]:
@@ -290,6 +299,7 @@ def test_a_file_whose_name_holds_a_comma(load, essay):
             "the columns are title, body, n: rename one of them",
         ),
         ("a.parquet", b"PAR1 and nothing else", "a.parquet cannot be read: "),
+        ("a.parquet", parquet_without_rows(), "a.parquet cannot be read: it has no rows"),
     ],
 )
 def test_text_that_cannot_be_used_is_named_with_the_way_out(

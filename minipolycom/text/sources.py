@@ -412,6 +412,8 @@ def told_in_one_line(label: str) -> Iterator[None]:
 
 
 def _in_one_line(error: Exception) -> str:
+    if "BatchSize must be greater than 0" in str(error):  # how a parquet file says that
+        return "it has no rows"
     return textwrap.shorten(str(error), 300) or type(error).__name__
 
 
