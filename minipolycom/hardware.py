@@ -59,8 +59,9 @@ def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies in bf16 itself (AVX512-BF16, AMX, or Arm's bf16), instead of emulating it slowly."""
     import torch
 
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return supported or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and platform.machine() == "aarch64")
+    if platform.machine() == "aarch64":  # the only place to ask: a torch for macOS has no oneDNN
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def pick_precision(wish: str = "auto", accelerator: str = "cpu") -> str:

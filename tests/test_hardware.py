@@ -51,6 +51,12 @@ def test_bf16_of_the_cpu_is_what_its_flags_say():
     assert cpu_has_bf16() == ("avx512_bf16" in flags or "amx_tile" in flags)
 
 
+def test_a_torch_without_onednn_is_asked_nothing_about_it(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")  # as macOS calls it, whose torch comes without
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    assert pick_precision("auto", "cpu") == "32-true"
+
+
 @pytest.mark.skipif(platform.system() != "Linux", reason="only Linux says it in a file")
 def test_free_memory_is_less_than_all_of_it():
     lines = Path("/proc/meminfo").read_text().splitlines()
