@@ -70,7 +70,7 @@ def compose(
     Raises ValueError for integer input, coefficients of the wrong shape, and an empty row under a normalisation.
     Source: arXiv 2411.03884; type I has `inner` alone, type II `outer` alone.
     """
-    _check(x, weight, bias)
+    check_input(x, weight, bias)
     u = inner(_at_least_fp32(x))
     power, terms = u, []
     for coefficient in _columns(weight.flip(-1)):
@@ -107,7 +107,7 @@ def polynorm(
     (`fused.polynorm(safe=True)` goes on to 1e20). Raises what `compose` raises.
     Source: arXiv 2411.03884, type II composition with rho = normalisation.
     """
-    _check_row(x)
+    check_row(x)
     return compose(x, weight, bias, outer=partial(rms_norm, eps=eps))
 
 
@@ -132,7 +132,7 @@ def sumnorm(
     x: Float[Tensor, "*batch F"], weight: Float[Tensor, "*rows P"], bias: Float[Tensor, "..."], eps: float = 1e-6
 ) -> Float[Tensor, "*batch F"]:
     """Sum, then norm: y = b + s / sqrt(mean(s^2) + eps) with s = sum a_p x^p. The control for a norm of each power."""
-    _check_row(x)
+    check_row(x)
     return compose(x, weight, bias, last=partial(rms_norm, eps=eps))
 
 
@@ -280,7 +280,7 @@ class PolyCom(nn.Module):
 
     def _compose(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if "rms_norm" in self.names.values():
-            _check_row(x)
+            check_row(x)
         functions = INNER | {"prelu": partial(prelu, slope=self.slope)}
         return compose(x, weight, bias, **{place: functions[name] for place, name in self.names.items()})
 
@@ -360,14 +360,14 @@ def _known(name: str, choices, what: str) -> None:
         raise ValueError(f"unknown {what} {name!r}; known: {', '.join(choices)}")
 
 
-def _check_row(x: Tensor) -> None:
+def check_row(x: Tensor) -> None:
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(
             f"a normalisation runs over the last axis, which needs at least one entry; got shape {tuple(x.shape)}"
         )
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor) -> None:
+def check_input(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     if not x.is_floating_point():
         raise ValueError(f"activations need floating-point input; got {x.dtype}: convert it with x.float()")
     if weight.ndim == 0 or not 1 <= weight.shape[-1] <= MAX_ORDER:

@@ -65,7 +65,7 @@ def polyrelu(
     """
     if _is_plain(backend):
         return activations.polyrelu(x, weight, bias)
-    activations._check(x, weight, bias)
+    activations.check_input(x, weight, bias)
     if x.ndim == 0:
         return polyrelu(x[None], weight, bias, backend=backend)[0]
     return _activate(x, None, *_by_rows(x, weight, bias), 0.0, "relu", backend)
@@ -88,8 +88,8 @@ def polynorm(
     """
     if _is_plain(backend):
         return activations.polynorm(x, weight, bias, eps)
-    activations._check(x, weight, bias)
-    activations._check_row(x)
+    activations.check_input(x, weight, bias)
+    activations.check_row(x)
     return _activate(x, None, *_by_rows(x, weight, bias), eps, "safe" if safe else "norm", backend)
 
 
@@ -109,8 +109,8 @@ def gated_polynorm(
     """
     if _is_plain(backend):
         return activations.gated_polynorm(gate, up, weight, bias, eps)
-    activations._check(gate, weight, bias)
-    activations._check_row(gate)
+    activations.check_input(gate, weight, bias)
+    activations.check_row(gate)
     kind = "safe" if safe else "norm"
     return _activate(gate, up.to(gate.dtype), *_by_rows(gate, weight, bias), eps, kind, backend)
 
@@ -143,8 +143,8 @@ def feed_forward(
         plain = activations.polyrelu(gate, weight, bias) if activation == "polyrelu" else None
         y = activations.polynorm(gate, weight, bias, eps) if plain is None else plain
         return linear(y if up is None else y * up, w_down)
-    activations._check(gate, weight, bias)
-    activations._check_row(gate)
+    activations.check_input(gate, weight, bias)
+    activations.check_row(gate)
     # the projection stands inside an operator that autocast cannot see into
     w_down = w_down.to(gate.dtype)
     kind = "norm" if activation == "polynorm" else "relu"

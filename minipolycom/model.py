@@ -629,7 +629,7 @@ class GPT(nn.Module):
                 raise ValueError(f"{name} is not negative; got {value}")
         check_kind("top_p", top_p, float)
         if not 0 < top_p <= 1:
-            raise ValueError(f"top_p is a probability greater than 0; got {top_p}")
+            raise ValueError(f"top_p is a probability greater than 0 and at most 1; got {top_p}")
         return self._draw(tokens, n_new, temperature, top_k, top_p, seed)
 
     @torch.no_grad()

@@ -394,8 +394,8 @@ def test_tokens_are_drawn_from_the_distribution_that_is_left():
         ({"tokens": [1], "temperature": -1.0}, "temperature is not negative"),
         ({"tokens": [1], "top_k": -1}, "top_k is not negative"),
         ({"tokens": [1], "temperature": math.nan}, "temperature is a finite number"),
-        ({"tokens": [1], "top_p": 0.0}, "top_p is a probability greater than 0; got 0.0"),
-        ({"tokens": [1], "top_p": 1.5}, "top_p is a probability greater than 0; got 1.5"),
+        ({"tokens": [1], "top_p": 0.0}, "top_p is a probability greater than 0 and at most 1; got 0.0"),
+        ({"tokens": [1], "top_p": 1.5}, "top_p is a probability greater than 0 and at most 1; got 1.5"),
         ({"tokens": [1], "seed": 2**70}, "seed is a whole number from 0 to 2"),
     ],
 )
