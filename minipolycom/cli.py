@@ -21,6 +21,7 @@ from pathlib import Path
 from minipolycom.checking import check_known
 from minipolycom.hardware import tune_cpu
 from minipolycom.ssl import commands as ssl
+from minipolycom.studies import commands as studies
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as a shell gives them to what a signal ended: 128 and the signal's number."""
@@ -86,7 +87,7 @@ def train(
     train_run(data, model, config, out=out or Path("runs") / f"{preset}-{model.activation}")
 
 
-def reproduce(run: Path, *, out: Path | None = None, **settings) -> None:
+def rerun(run: Path, *, out: Path | None = None, **settings) -> None:
     """Train a run once more from the settings in its folder, all of them, or with those given changed.
 
     Args:
@@ -101,7 +102,7 @@ def reproduce(run: Path, *, out: Path | None = None, **settings) -> None:
     old = Run.load(run)
     if old.parent:
         raise ValueError(
-            f"{run} is a branch of the run {old.parent.get('name')!r}: reproduce that one, and branch it again"
+            f"{run} is a branch of the run {old.parent.get('name')!r}: rerun that one, and branch it again"
         )
     shape = {key: value for key, value in settings.items() if key in GPTConfig.__dataclass_fields__}
     training = {key: value for key, value in settings.items() if key in TrainConfig.__dataclass_fields__}
@@ -413,7 +414,7 @@ COMMANDS = Group(
     {
         "lab": lab,
         "train": train,
-        "reproduce": reproduce,
+        "rerun": rerun,
         "compare": compare,
         "sample": sample,
         "eval": evaluate,
@@ -422,6 +423,7 @@ COMMANDS = Group(
             "Learn from images without labels: train, compare methods, probe features.",
             {"train": ssl.train, "compare": ssl.compare, "probe": ssl.probe},
         ),
+        "reproduce": studies.reproduce,
         "bench": bench,
         "doctor": doctor,
         "exercises": exercises,
@@ -471,7 +473,7 @@ def settings_of_train() -> Settings:
     )
 
 
-def settings_of_reproduce() -> Settings:
+def settings_of_rerun() -> Settings:
     sections = model_and_training()
     names = {name for configs in sections.values() for config in configs for name in config.__dataclass_fields__}
     sentences = {"seed": "Seed of the initial weights and of the batches."}
@@ -488,7 +490,7 @@ def settings_of_ssl_train() -> Settings:
 
 SETTINGS: dict[Callable, Callable[[], Settings]] = {
     train: settings_of_train,
-    reproduce: settings_of_reproduce,
+    rerun: settings_of_rerun,
     ssl.train: settings_of_ssl_train,
 }
 """Commands that take the fields of configurations, each with a function that imports them."""
@@ -528,11 +530,19 @@ def parser_of(name: str, command: Callable):
     parser = Parser(
         prog=f"minipolycom {name}", description=sentence, formatter_class=Formatter, epilog=settings.epilog or None
     )
-    several = [name for name, kind in kinds_of(command).items() if kind == list[Path]]
+    taken = inspect.signature(command).parameters
+    several = {name for name, kind in kinds_of(command).items() if kind == list[Path]}
+    optional = {
+        name
+        for name, parameter in taken.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty
+    }
     for each in parse(inspect.getdoc(command)).params:
         if each.arg_name in several:  # as positional arguments, jsonargparse would want one list in brackets
             parser.add_argument(each.arg_name, nargs="+", type=Path, help=each.description)
-    parser.add_function_arguments(command, as_positional=True, as_group=False, skip=set(several))
+        if each.arg_name in optional:  # and of one that need not be given it would make an option
+            parser.add_argument(each.arg_name, nargs="?", default=taken[each.arg_name].default, help=each.description)
+    parser.add_function_arguments(command, as_positional=True, as_group=False, skip=several | optional)
     for title, configs in settings.sections.items():
         section = parser.add_argument_group(title)
         for config in configs:

@@ -107,7 +107,7 @@ def test_a_byte_pair_encoding_sets_the_vocabulary(tmp_path, capsys):
         (["compare", "nowhere"], "holds no run"),
         (["eval", "nowhere"], "holds no run"),
         (["export", "nowhere", "out"], "holds no run"),
-        (["reproduce", "nowhere"], "holds no run"),
+        (["rerun", "nowhere"], "holds no run"),
         (["bench", "models"], f"unknown benchmark 'models'; known: {', '.join(BENCHMARKS)}"),
         (["bench", "activations", "--peer", "x"], r"bench activations has no --peer"),
         (["bench", "model", "--peer", "nowhere", "--rounds", "2"], "nowhere"),
@@ -220,7 +220,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_is_made_again_from_its_folder(trained, tmp_path, capsys):
-    main(["reproduce", str(trained), "--out", str(tmp_path / "again")])
+    main(["rerun", str(trained), "--out", str(tmp_path / "again")])
     assert "the same 3 losses as in the first run, to the last digit" in capsys.readouterr().out
     old, new = Run.load(trained), Run.load(tmp_path / "again")
     assert new.config() == old.config()
@@ -231,7 +231,7 @@ def test_a_run_is_made_again_from_its_folder(trained, tmp_path, capsys):
 
 
 def test_a_run_is_made_again_with_one_thing_changed(trained, tmp_path, capsys):
-    main(["reproduce", str(trained), "--out", str(tmp_path / "wider"), "--d-model", "24", "--seed", "3"])
+    main(["rerun", str(trained), "--out", str(tmp_path / "wider"), "--d-model", "24", "--seed", "3"])
     assert "to the last digit" not in capsys.readouterr().out
     old, new = Run.load(trained), Run.load(tmp_path / "wider")
     assert (new.model_config.d_model, new.train_config.seed, new.data["seed"]) == (24, 3, 3)
@@ -245,7 +245,7 @@ def test_a_text_that_is_no_longer_there_is_not_replaced_by_another(tmp_path, cap
     main(["train", "--source", f"files:{file}", "--out", str(out), *SHAPE, *QUICK, "--steps=1"])
     file.write_text("quite another line\n" * 400)
     capsys.readouterr()
-    error = refused(capsys, "reproduce", str(out), "--out", str(tmp_path / "again"))
+    error = refused(capsys, "rerun", str(out), "--out", str(tmp_path / "again"))
     assert f"the text of files:{file} is no longer the one that {out} was trained on" in error
     assert not (tmp_path / "again").exists()
 
@@ -255,8 +255,8 @@ def test_a_branch_is_not_trained_from_its_beginning(trained, tmp_path, capsys):
     shutil.copytree(trained, run)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"parent": {"name": "first", "step": 1, "changed": {}}}))
-    error = refused(capsys, "reproduce", str(run), "--out", str(tmp_path / "again"))
-    assert f"{run} is a branch of the run 'first': reproduce that one, and branch it again" in error
+    error = refused(capsys, "rerun", str(run), "--out", str(tmp_path / "again"))
+    assert f"{run} is a branch of the run 'first': rerun that one, and branch it again" in error
 
 
 def test_where_two_trainings_part_is_told():
@@ -267,7 +267,7 @@ def test_where_two_trainings_part_is_told():
 
 def test_runs_are_compared_by_folder(trained, tmp_path, capsys):
     other = tmp_path / "other"
-    main(["reproduce", str(trained), "--out", str(other), "--activation", "gelu"])
+    main(["rerun", str(trained), "--out", str(other), "--activation", "gelu"])
     capsys.readouterr()
     main(["compare", str(trained), str(other)])
     shown = capsys.readouterr().out

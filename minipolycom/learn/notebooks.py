@@ -42,7 +42,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from minipolycom.learn.exercise import Exercise
 from minipolycom.learn.exercises import EXERCISES
-from minipolycom.learn.paper_map import paper_map, read_claims
+from minipolycom.learn.paper_map import Claim, paper_map, read_claims
 from minipolycom.learn.progress import write_whole
 from minipolycom.learn.setup import repository, setup_cell
 from minipolycom.learn.tiers import COSTS, cost_table
@@ -96,15 +96,25 @@ def build(course: Path, pyproject: Path) -> dict[Path, str]:
                     f"{file.name}: claim {claim!r} is already tested in {tested[claim][0]}; one cell tests it"
                 )
             tested[claim] = (f"{source.name}.ipynb", cell)
+    recorded: dict[str, Claim] = {}
+    if (course / "reference" / "studies").is_dir():
+        from minipolycom.studies.records import read_records  # torch comes with it, for which nothing else here waits
+        from minipolycom.studies.results import results, tested_by
+
+        records = [record for record in read_records(course / "reference" / "studies") if record.tier != "smoke"]
+        recorded = tested_by(records, claims)
+        if records:
+            files[course / "RESULTS.md"] = results(records)
     if claims:
-        files[course / "PAPER_MAP.md"] = paper_map(claims, tested)
+        files[course / "PAPER_MAP.md"] = paper_map(claims | recorded, tested, recorded)
     return files
 
 
 def differing(course: Path, pyproject: Path) -> list[str]:
     """Generated files that are missing, differ from what the sources give, or have no source any more."""
     files = build(course, pyproject)
-    there = {*course.glob("*.ipynb"), *(course / "solutions").glob("*.ipynb"), *course.glob("PAPER_MAP.md")}
+    pages = (course / name for name in ("PAPER_MAP.md", "RESULTS.md"))
+    there = {*course.glob("*.ipynb"), *(course / "solutions").glob("*.ipynb"), *filter(Path.exists, pages)}
     wrong = [file for file, text in files.items() if file not in there or file.read_bytes() != text.encode()]
     return sorted(str(file.relative_to(course)) for file in {*wrong, *(there - files.keys())})
 

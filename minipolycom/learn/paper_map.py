@@ -6,22 +6,25 @@ the two, `course/PAPER_MAP.md` is generated. One claim:
     [relu-kills-units]
     claim = "A deep ReLU network has units that are silent on every sample"
     paper = "PolyCom, section 1"
-    status = "scaled down"            # reproduced, scaled down, contradicted, not attempted
+    status = "scaled down"            # reproduced, scaled down, contradicted, undecided, not attempted
     scale = "8 layers of 64 units instead of 24 of 8256"
     tolerance = "at least 1 % of the units, in each of 5 seeds"
     command = "minipolycom train --preset small --activation relu"
 
-A claim without a cell has status "not attempted", and needs neither scale nor tolerance; every other claim needs both.
+A claim that neither a cell nor a study tests has status "not attempted", and needs neither scale nor tolerance; every
+other claim needs both. Of a claim that a recorded study tests these fields follow from the record, by rule, whatever
+stands there (see `minipolycom.studies.results`).
 """
 
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
-STATUSES = ("reproduced", "scaled down", "contradicted", "not attempted")
+STATUSES = ("reproduced", "scaled down", "contradicted", "undecided", "not attempted")
 HEAD = """# Paper map
 
 Which claim is tested where, how far from the paper's scale, and with what result. Generated from the marks in the
@@ -69,25 +72,34 @@ def read_claims(file: Path) -> dict[str, Claim]:
     return claims
 
 
-def paper_map(claims: dict[str, Claim], cells: dict[str, tuple[str, str]]) -> str:
-    """The table as markdown. `cells` gives for each tested claim its notebook (file name) and cell id.
+def paper_map(claims: dict[str, Claim], cells: dict[str, tuple[str, str]], recorded: Collection[str] = ()) -> str:
+    """The table as markdown. `cells` gives for each claim that a cell tests its notebook (file name) and cell id,
+    `recorded` the keys of those that a recorded study tests.
 
-    Raises ValueError when a claim's status and its cell contradict each other.
+    Raises ValueError when a claim's status contradicts what tests it.
     """
     rows = []
     for key, claim in claims.items():
-        if (key in cells) == (claim.status == "not attempted"):
+        if (key in cells or key in recorded) == (claim.status == "not attempted"):
             said = f"has status {claim.status!r}" + (
                 " and yet a cell tests it" if key in cells else " but no cell tests it"
             )
             raise ValueError(f'claim {key!r} {said}; mark the cell with claim="{key}" or correct the status')
-        where = (
-            f"[{cells[key][0].removesuffix('.ipynb')}]({cells[key][0]}#cell-id={cells[key][1]})"
-            if key in cells
-            else "–"
-        )
+        where = []
+        if key in cells:
+            where.append(f"[{cells[key][0].removesuffix('.ipynb')}]({cells[key][0]}#cell-id={cells[key][1]})")
+        if key in recorded:
+            where.append("[results](RESULTS.md)")
         command = f"`{claim.command}`" if claim.command else "–"
-        row = (claim.claim, claim.paper, where, claim.scale or "–", claim.status, claim.tolerance or "–", command)
+        row = (
+            claim.claim,
+            claim.paper,
+            ", ".join(where) or "–",
+            claim.scale or "–",
+            claim.status,
+            claim.tolerance or "–",
+            command,
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     table = [
         "| claim or figure | paper | cell | our scale | status | tolerance | full run |",

@@ -1,0 +1,14 @@
+"""Studies: the papers' claims tested with several seeds, recorded, judged by rule, and run again by one command.
+
+    study        what a study is: pieces, comparisons, statements, and the rule by which these hold or fail
+    statistics   intervals on paired differences, several comparisons at once, steps to a loss, power laws
+    variants     activations that only studies train
+    pieces       what computes one run: a language model, a method without labels, a timing, an error of rounding
+    catalogue    the studies themselves
+    running      all pieces of a study, stopped and taken up again, shared among processes
+    records      what is kept: two small files per study and tier in course/reference/studies
+    results      course/RESULTS.md and the paper map's statuses, from the records
+    commands     `minipolycom reproduce`
+
+The figures are in `minipolycom.viz.studies`.
+"""

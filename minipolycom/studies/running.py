@@ -1,0 +1,155 @@
+"""A study's pieces computed, one file each: stopped and started again, it goes on; several processes share the work.
+
+    WORK/NAME-TIER/KEY.json    a finished piece: its configuration, rows, seconds, commit, date, machine
+    WORK/NAME-TIER/KEY/        the run of one that is under way, with its checkpoints
+    WORK/NAME-TIER/KEY.lock    held by the process that computes it
+
+Processes on other GPUs or machines that see the same folder take the pieces that nobody has; where a phase needs all of
+the one before, they wait for each other.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from minipolycom.control import Control
+from minipolycom.runs import environment, write_json
+from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
+from minipolycom.studies.records import Record
+from minipolycom.studies.study import Piece, Study, chosen_rates, judge, seeds_of
+
+
+def run_study(
+    study: Study,
+    tier: str,
+    seeds: int = 3,
+    *,
+    reference: Path | str,
+    work: Path | str = "runs/studies",
+    control: Control | None = None,
+    on_piece: Callable[[Piece, int, int], None] | None = None,
+) -> Record:
+    """Compute what is missing of a study at a tier, write its record into the folder `reference`, and return it.
+
+    First the pieces that choose the learning rates, on seeds of their own, then those that are compared, one for each
+    of `seeds`. Finished pieces are read from `work`, not repeated; `on_piece(piece, number, of)` is called before each
+    that is computed. After `control.stop()` the piece under way keeps its last checkpoint, and Interrupted is raised.
+
+    Raises ValueError for an unknown tier and fewer than two seeds.
+    """
+    settings, numbers = study.settings(tier), seeds_of(seeds)
+    folder = Path(work) / f"{study.name}-{tier}"
+    folder.mkdir(parents=True, exist_ok=True)
+    compute = Worker(folder, control or Control(), on_piece)
+    tuned = compute(study.tune(settings)) if study.tune else []
+    rates = chosen_rates(row for done in tuned for row in done["rows"])
+    compared = compute(study.make(settings, numbers, {group: found["rate"] for group, found in rates.items()}))
+    done = [*compared, *tuned]
+    rows = [row for each in done for row in each["rows"]]
+    if study.derive:
+        rows += study.derive(rows)
+    record = Record(
+        study=study.name,
+        question=study.question,
+        tier=tier,
+        seeds=numbers,
+        settings=settings,
+        baseline=study.baseline,
+        rates=rates,
+        statements=judge(study.statements, rows, settings["scale"]),
+        pieces=[{name: value for name, value in each.items() if name != "rows"} for each in done],
+        recorded=datetime.now(UTC).isoformat("T", "seconds"),
+        rows=rows,
+    )
+    record.write(reference)
+    return record
+
+
+class Worker:
+    """Computes pieces, whichever nobody else has, until all of them are finished."""
+
+    def __init__(self, folder: Path, control: Control, on_piece: Callable[[Piece, int, int], None] | None):
+        self.folder, self.control, self.on_piece = folder, control, on_piece
+
+    def __call__(self, pieces: Iterable[Piece]) -> list[dict]:
+        """What the pieces gave, in their order."""
+        pieces = list(pieces)
+        for wait in (False, True):  # first what is free; then what others had begun, should they have been killed
+            for number, piece in enumerate(pieces, start=1):
+                if not self.file(piece).is_file():
+                    self.compute(piece, number, len(pieces), wait)
+        return [json.loads(self.file(piece).read_text(encoding="utf-8")) for piece in pieces]
+
+    def file(self, piece: Piece) -> Path:
+        return self.folder / f"{piece.key}.json"
+
+    def compute(self, piece: Piece, number: int, of: int, wait: bool) -> None:
+        try:
+            with FileLock(self.folder / f"{piece.key}.lock", timeout=-1 if wait else 0):
+                if self.file(piece).is_file():
+                    return
+                if self.control.stopped:
+                    raise Interrupted(f"before piece {number} of {of}")
+                if self.on_piece:
+                    self.on_piece(piece, number, of)
+                write_json(self.file(piece), finished(piece, self.folder / piece.key, self.control))
+                shutil.rmtree(self.folder / piece.key, ignore_errors=True)
+        except Timeout:
+            pass
+
+
+def finished(piece: Piece, folder: Path, control: Control) -> dict:
+    """A piece with its rows, and where, when and from which code they come."""
+    began = time.perf_counter()
+    rows = KINDS[piece.kind](piece, folder, control)
+    return {
+        "piece": asdict(piece),
+        "seconds": round(time.perf_counter() - began, 1),
+        "date": datetime.now(UTC).isoformat("T", "seconds"),
+        "commit": commit(),
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "environment": environment(),
+        "n_rows": len(rows),
+        "rows": rows,
+    }
+
+
+def commit() -> str:
+    """The commit of this package's code, with + where it has been changed since; unknown without git."""
+    here = Path(__file__).parents[1]
+    if shutil.which("git") is None:
+        return "unknown"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
+    return (git("rev-parse", "HEAD") or "unknown") + changed
+
+
+def again(record: Record) -> str:
+    """Compute a record's first piece once more; one line that says whether its rows are the recorded ones."""
+    piece = Piece(**record.pieces[0]["piece"])
+    with tempfile.TemporaryDirectory() as folder:
+        rows = KINDS[piece.kind](piece, Path(folder) / "run", Control())
+    recorded = record.rows[: record.pieces[0]["n_rows"]]
+    return difference(repeatable(recorded), repeatable(rows))
+
+
+def difference(recorded: list[dict], new: list[dict]) -> str:
+    if recorded == new:
+        return f"the same {len(new)} rows as recorded, to the last digit"
+    place = next(
+        (place for place, (one, two) in enumerate(zip(recorded, new, strict=False)) if one != two),
+        min(len(recorded), len(new)),
+    )
+    return f"the rows differ from the recorded ones from row {place + 1} on: another machine or other versions?"
