@@ -48,7 +48,9 @@ def test_a_needed_package_is_missed_when_it_is_absent(needed: str) -> None:
 
 
 def test_training_needs_no_notebook_stack() -> None:
-    done = imports("import minipolycom.text, minipolycom.train, minipolycom.runs", NOTEBOOK_STACK)
+    done = imports(
+        "import minipolycom.text, minipolycom.train, minipolycom.runs, minipolycom.ssl.train", NOTEBOOK_STACK
+    )
     assert done.returncode == 0, done.stderr
 
 

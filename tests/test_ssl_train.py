@@ -199,10 +199,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     assert same_weights(gone_on, whole)
 
 
-def test_an_interrupt_ends_training_with_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_training_with_a_checkpoint(tmp_path, number):
     def interrupt(name, row):
         if (name, row["step"]) == ("ranks", 4):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     run = train(out=tmp_path / "run", on_row=interrupt)
     assert (run.status, run.step, run.saved_step) == ("stopped", 4, 4)

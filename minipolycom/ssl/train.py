@@ -6,6 +6,8 @@ there, with the same batches, the same views and the same numbers as if nothing 
 """
 
 import contextlib
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -259,6 +261,12 @@ class Keeper(L.Callback):
 
     def __init__(self, run: SSLRun, folder: Path | None, control: Control, bar: tqdm | None):
         self.run, self.folder, self.control, self.bar = run, folder, control, bar
+
+    def on_train_start(self, trainer: L.Trainer, module: Learner) -> None:
+        if trainer.strategy.broadcast(trainer.global_step) != trainer.global_step:
+            raise ValueError(f"the processes see different checkpoints in {self.folder}: put it on a disk they share")
+        if threading.current_thread() is threading.main_thread():  # Lightning has its own way, which saves nothing
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Learner, *_) -> None:
         step, last = trainer.global_step, trainer.global_step == module.config.steps
