@@ -199,11 +199,11 @@ class CollapseExplorer(widgets.VBox):
                     self._embed(run)
             self.error = run.message if run.status == "diverged" else ""
             told = run.summary()
-            self.result = ", ".join(
-                f"{said} {told[key]:.2f}"
-                for key, said in (("knn_augmented", "nearest neighbours find"), ("probe", "a linear probe"))
-                if told[key] is not None
-            )
+            if told["probe"] is not None:
+                self.result = (
+                    f"Nearest neighbours classify {told['knn_augmented']:.0%} of augmented test images, a linear probe "
+                    f"of the backbone {told['probe']:.0%} of clean ones."
+                )
         except Exception as error:  # shown in the widget: in a thread nobody would see it
             self.error = one_sentence(error)
         if self.superseded:
@@ -216,15 +216,15 @@ class CollapseExplorer(widgets.VBox):
     def _embed(self, run) -> None:
         """Where the run's network sends test images: outputs of length one, in their two leading directions.
 
-        In its plane the picture is turned to lie as the one before did: of the same outputs, there are many.
+        Directions are those of the second moments, not centred, as in all measures of rank here. In its plane the
+        picture is turned to lie as the one before did, or signs of eigenvectors would make it jump.
         """
         from minipolycom.ssl.probes import features_of
 
         images = self.data.test_images(SHOWN_IMAGES)
         rows_NZ = F.normalize(features_of(run.method(), images.clean)[1], dim=1)
-        centred_NZ = rows_NZ - rows_NZ.mean(dim=0)
-        _, _, directions = torch.linalg.svd(centred_NZ.double(), full_matrices=False)
-        points_N2 = (centred_NZ.double() @ directions[:2].mT).float()
+        _, _, directions = torch.linalg.svd(rows_NZ.double(), full_matrices=False)
+        points_N2 = (rows_NZ.double() @ directions[:2].mT).float()
         if len(self.points) == len(points_N2):
             left, _, right = torch.linalg.svd(points_N2.mT @ self.points)
             points_N2 = points_N2 @ left @ right
@@ -271,8 +271,7 @@ class CollapseExplorer(widgets.VBox):
             f"{last['rank_difference']:+.1f}, feature std {last['feature_std']:.2f}"
         )
         verdict = COLLAPSES.get(last["collapse"], "no collapse")
-        ended = f". {self.result}" if self.state == "finished" and self.result else ""
-        return f"{told}; {verdict}{ended}."
+        return f"{told}; {verdict}. {self.result}".rstrip()
 
     def _takes(self, setting: str) -> bool:
         from minipolycom.ssl import METHODS
@@ -395,12 +394,13 @@ def collapse_explorer(
     branch and the strength that are set. `source` is a source of `ssl.images.ViewData`. Nothing is kept on disk.
     Running the cell again stops the training that its last run began.
 
-    Raises ValueError for an unknown source or method, before anything is trained.
+    Raises ValueError for an unknown source or method, and for a size that cannot work, before anything is trained.
     """
     from minipolycom.checking import check_known
-    from minipolycom.ssl import METHODS, ViewData
+    from minipolycom.ssl import METHODS, SSLConfig, ViewData
 
     check_known("method", method, METHODS)
+    SSLConfig(steps=steps)
     data = ViewData(source, batch_size=batch_size)
     data.setup()
     only_one_trains(None)
