@@ -99,10 +99,10 @@ def build(course: Path, pyproject: Path) -> dict[Path, str]:
     recorded: dict[str, Claim] = {}
     if (course / "reference" / "studies").is_dir():
         from minipolycom.studies.records import read_records  # torch comes with it, for which nothing else here waits
-        from minipolycom.studies.results import results, tested_by
+        from minipolycom.studies.results import recorded_claims, results
 
         records = [record for record in read_records(course / "reference" / "studies") if record.tier != "smoke"]
-        recorded = tested_by(records, claims)
+        recorded = recorded_claims(records, claims)
         if records:
             files[course / "RESULTS.md"] = results(records)
     if claims:

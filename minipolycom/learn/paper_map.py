@@ -85,7 +85,7 @@ def paper_map(claims: dict[str, Claim], cells: dict[str, tuple[str, str]], recor
                 " and yet a cell tests it" if key in cells else " but no cell tests it"
             )
             raise ValueError(f'claim {key!r} {said}; mark the cell with claim="{key}" or correct the status')
-        where = []
+        where: list[str] = []
         if key in cells:
             where.append(f"[{cells[key][0].removesuffix('.ipynb')}]({cells[key][0]}#cell-id={cells[key][1]})")
         if key in recorded:

@@ -88,7 +88,7 @@ def command(record: Record) -> str:
     return f"minipolycom reproduce {record.study} --tier {record.tier} --seeds {len(record.seeds)}"
 
 
-def tested_by(records: Iterable[Record], claims: dict[str, Claim]) -> dict[str, Claim]:
+def recorded_claims(records: Iterable[Record], claims: dict[str, Claim]) -> dict[str, Claim]:
     """The claims that records test, each with the status, scale, tolerance and command that follow from its record.
 
     Raises ValueError for a record of a claim that is not declared.
