@@ -557,6 +557,8 @@ def train_run(
         print(f"{run.name}: {train.steps} steps take {estimate(data, run.model_config, train)}")
     check_weights(run.model_config, train)
     module = LanguageModel(GPT(run.model_config, seed=train.seed), train)
+    if precision == "64-true":
+        module.double()  # Lightning would do so after it has restored a checkpoint into narrower weights
     check_batch(module.gpt, data, train)
     if run.path and not checkpoint:
         with writing(run):

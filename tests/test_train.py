@@ -207,16 +207,17 @@ def test_training_works_in_a_background_thread(data):
 # -- stopping and going on -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 8, 11, 23])
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(data, tmp_path, stop_at):
-    whole = train(data, log_every=1)
+@pytest.mark.parametrize(("stop_at", "precision"), [*((at, "32-true") for at in (1, 5, 8, 11, 23)), (11, "64-true")])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(data, tmp_path, stop_at, precision):
+    how = {"log_every": 1, "precision": precision}
+    whole = train(data, **how)
     control = Control()
     stopped = train(
-        data, tmp_path / "run", log_every=1, control=control,
-        on_row=lambda row: control.stop() if row["step"] == stop_at else None,
+        data, tmp_path / "run", control=control, on_row=lambda row: control.stop() if row["step"] == stop_at else None,
+        **how,
     )  # fmt: skip
     assert (stopped.status, stopped.step) == ("stopped", stop_at)
-    resumed = train(data, tmp_path / "run", log_every=1)
+    resumed = train(data, tmp_path / "run", **how)
     assert resumed.finished
     assert without_time(resumed.rows) == without_time(whole.rows)
     assert without_time(Run.load(tmp_path / "run").rows) == without_time(whole.rows)
