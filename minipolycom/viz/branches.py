@@ -77,7 +77,7 @@ def branch_spectra(rows: Iterable[Mapping], step: int | None = None) -> go.Figur
     target's directions, divided by its first value.
     """
     now = at_step(rows, step)
-    titles = ("eigenvalue / sum of all", "gain from target to online outputs")
+    titles = ("eigenvalue / sum of all", "gain, target to online")
     figure = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.09)
     when = f", step {now[0]['step']}" if now else ""
     figure = blank(f"Spectra of the two branches{when}", "", "", figure, height=360)
