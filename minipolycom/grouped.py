@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minipolycom.linear import linear, takes_onednn, weight_gradient
+from minipolycom.linear import by_onednn, takes_onednn, transposed_product
 
 STEPS_PER_OCTAVE = 16
 """oneDNN writes a program for each new number of rows (0.6 ms), so these are rounded up, by 3 % on average."""
@@ -56,37 +56,56 @@ def can_group(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"]) ->
 class _ByOneDNN(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_MI: Tensor, weight_EOI: Tensor, count_E: Tensor) -> Tensor:
-        ctx.save_for_backward(x_MI, weight_EOI)
+        ctx.save_for_backward(x_MI, weight_EOI, count_E)
         ctx.counts = count_E.tolist()
         return _products(x_MI, weight_EOI, ctx.counts)
 
     @staticmethod
     def backward(ctx, g_MO: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        x_MI, weight_EOI = ctx.saved_tensors
+        x_MI, weight_EOI, count_E = ctx.saved_tensors
+        if torch.is_grad_enabled():  # these gradients will be differentiated in turn
+            pairs = zip(g_MO.split(ctx.counts), x_MI.split(ctx.counts), strict=True)
+            dx_MI = plain_expert_linear(g_MO, weight_EOI.transpose(1, 2), count_E)
+            return dx_MI, torch.stack([g.t() @ x for g, x in pairs]), None
         dx_MI = _products(g_MO, weight_EOI.transpose(1, 2), ctx.counts) if ctx.needs_input_grad[0] else None
-        d_weight_EOI = torch.zeros_like(weight_EOI)
-        for expert, rows, window in _windows(ctx.counts):
-            own_g = torch.zeros_like(g_MO[window])  # what the window holds beyond the expert's rows adds nothing
-            own_g[rows.start - window.start : rows.stop - window.start] = g_MO[rows]
-            d_weight_EOI[expert] = weight_gradient(own_g, x_MI[window])
-        return dx_MI, d_weight_EOI, None
+        return dx_MI, _weight_gradients(g_MO, x_MI, ctx.counts), None
 
 
 def _products(x_MI: Tensor, weight_EOI: Tensor, counts: list[int]) -> Tensor:
     y_MO = x_MI.new_empty(len(x_MI), weight_EOI.shape[1])
-    for expert, rows, window in _windows(counts):
-        y_MO[rows] = linear(x_MI[window], weight_EOI[expert])[rows.start - window.start : rows.stop - window.start]
+    for weight_OI, own_MO, (first, length, skip) in zip(
+        weight_EOI.unbind(0), y_MO.split(counts), _windows(counts), strict=True
+    ):
+        if length:
+            window_MO = by_onednn(x_MI.narrow(0, first, length), weight_OI)
+            own_MO.copy_(window_MO.narrow(0, skip, len(own_MO)))
     return y_MO
 
 
-def _windows(counts: list[int]) -> Iterator[tuple[int, slice, slice]]:
-    """Each expert that has rows, these rows, and a window around them whose length is one of a few."""
+def _weight_gradients(g_MO: Tensor, x_MI: Tensor, counts: list[int]) -> Tensor:
+    """g^T x of each expert's rows: by oneDNN a number of them that is one of a few, by MKL the rest."""
+    d_weight_EOI = x_MI.new_empty(len(counts), g_MO.shape[1], x_MI.shape[1])
+    for d_weight_OI, g, x in zip(d_weight_EOI.unbind(0), g_MO.split(counts), x_MI.split(counts), strict=True):
+        if len(g):
+            many = len(g) - len(g) % _step(len(g))
+            by_many_OI = transposed_product(g[:many], x[:many], by_onednn)
+            torch.addmm(by_many_OI, g[many:].t(), x[many:], out=d_weight_OI)
+        else:
+            d_weight_OI.zero_()
+    return d_weight_EOI
+
+
+def _step(count: int) -> int:
+    """What the number of rows handed to oneDNN is a multiple of, so that each octave has few."""
+    return max(1, (1 << count.bit_length()) // (2 * STEPS_PER_OCTAVE))
+
+
+def _windows(counts: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Around each expert's rows a window whose length is one of a few: its first row, its length (0 for an expert
+    without rows), and how many of its rows come before the expert's own."""
     total, start = sum(counts), 0
-    for expert, count in enumerate(counts):
-        rows = slice(start, start + count)
+    for count in counts:
+        length = min(total, -(-count // _step(count)) * _step(count))
+        first = min(start, total - length)
+        yield first, length, start - first
         start += count
-        step = max(1, (1 << count.bit_length()) // (2 * STEPS_PER_OCTAVE))
-        length = min(total, -(-count // step) * step)
-        first = min(rows.start, total - length)
-        if count:
-            yield expert, rows, slice(first, first + length)

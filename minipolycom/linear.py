@@ -10,6 +10,7 @@ autocast, inside torch.compile and torch.func, and for small products, which sta
 
 import os
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -41,9 +42,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
-        if not (w.is_contiguous() or w.t().is_contiguous()):
-            w = w.contiguous()
-        return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
+        return by_onednn(x, w)
 
     @staticmethod
     def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -55,10 +54,24 @@ class _Linear(torch.autograd.Function):
 def weight_gradient(g: Float[Tensor, "*rows F"], x: Float[Tensor, "*same_rows D"]) -> Float[Tensor, "F D"]:
     """g^T x, the gradient of w in x w^T."""
     g_NF, x_ND = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+    return transposed_product(g_NF, x_ND, linear).contiguous()
+
+
+def transposed_product(
+    g_NF: Float[Tensor, "N F"], x_ND: Float[Tensor, "N D"], product: Callable[[Tensor, Tensor], Tensor]
+) -> Float[Tensor, "F D"]:
+    """g^T x by `product`, which is `linear` or its like; the result's columns may be what is in one piece."""
     # oneDNN copies a left factor whose rows are not in one piece: the smaller one stands there
     if g_NF.shape[1] <= x_ND.shape[1]:
-        return linear(g_NF.t(), x_ND.t())
-    return linear(x_ND.t(), g_NF.t()).t().contiguous()
+        return product(g_NF.t(), x_ND.t())
+    return product(x_ND.t(), g_NF.t()).t()
+
+
+def by_onednn(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> Float[Tensor, "*batch F"]:
+    """x w^T by oneDNN, whoever is faster; autograd does not know it."""
+    if not (w.is_contiguous() or w.t().is_contiguous()):
+        w = w.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
 
 
 def takes_onednn(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> bool:

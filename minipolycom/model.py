@@ -30,7 +30,7 @@ from minipolycom import fused
 from minipolycom.activations import ACTIVATIONS, GATED, PolyNorm, PolyReLU
 from minipolycom.checking import check_kind, check_kinds, check_known, check_seed
 from minipolycom.grouped import expert_linear
-from minipolycom.linear import Linear
+from minipolycom.linear import Linear, linear
 
 WIDTH_MULTIPLE = 8
 """The width of a gated feed-forward, and that of an expert, is rounded to the nearest multiple of this."""
@@ -362,7 +362,7 @@ class Router(nn.Linear):
     def forward(self, x_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
         wide = torch.promote_types(x_ND.dtype, torch.float32)
         with torch.autocast(x_ND.device.type, enabled=False):
-            return F.linear(x_ND.to(wide), self.weight.to(wide))
+            return linear(x_ND.to(wide), self.weight.to(wide))
 
 
 class MoE(nn.Module):

@@ -1,10 +1,20 @@
 """Products of experts: every way gives the plain one's values and gradients, empty experts included."""
 
+import itertools
+
 import pytest
 import torch
 
 from minipolycom import grouped
-from minipolycom.grouped import STEPS_PER_OCTAVE, _ByOneDNN, _windows, can_group, expert_linear, plain_expert_linear
+from minipolycom.grouped import (
+    STEPS_PER_OCTAVE,
+    _ByOneDNN,
+    _step,
+    _windows,
+    can_group,
+    expert_linear,
+    plain_expert_linear,
+)
 from minipolycom.linear import onednn_is_faster
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -20,8 +30,10 @@ def by_grouping(x: torch.Tensor, weight: torch.Tensor, count: torch.Tensor) -> t
 
 
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("way", [expert_linear, by_grouping, _ByOneDNN.apply])
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [*itertools.product([expert_linear, by_grouping], DTYPES), (_ByOneDNN.apply, torch.float32)],
+)
 def test_every_way_gives_the_values_and_gradients_of_the_plain_one(way, dtype, counts):
     total = sum(counts)
     x, weight = rows(total, 16, dtype=dtype).requires_grad_(), rows(3, 24, 16, dtype=dtype, seed=2).requires_grad_()
@@ -55,7 +67,8 @@ def test_large_products_go_to_onednn_and_small_ones_do_not(monkeypatch):
     assert len(taken) == 1
 
 
-def test_products_can_be_differentiated_twice():
+def test_products_can_be_differentiated_twice(monkeypatch):
+    monkeypatch.setattr(grouped, "by_onednn", torch.nn.functional.linear)  # oneDNN has no fp64
     x, weight = rows(7, 4, dtype=torch.float64).requires_grad_(), rows(3, 2, 4, dtype=torch.float64).requires_grad_()
     for product in (_ByOneDNN.apply, plain_expert_linear):
         torch.autograd.gradgradcheck(lambda x, w, f=product: f(x, w, torch.tensor([3, 0, 4])), (x, weight))
@@ -65,18 +78,17 @@ def test_a_window_covers_its_rows_stays_inside_and_has_one_of_a_few_lengths():
     lengths = set()
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
-        counts = torch.randint(0, 500, (6,), generator=generator).tolist()
-        covered = 0
-        for expert, own, window in _windows(counts):
-            assert own.start == covered
-            assert own.stop - own.start == counts[expert]
-            assert 0 <= window.start <= own.start
-            assert own.stop <= window.stop <= sum(counts)
-            covered = own.stop
-            if window.stop - window.start < sum(counts):
-                lengths.add(window.stop - window.start)
-                assert window.stop - window.start <= counts[expert] * (1 + 1 / STEPS_PER_OCTAVE) + 1
-        assert covered == sum(counts)
+        counts, start = torch.randint(0, 500, (6,), generator=generator).tolist(), 0
+        for count, (first, length, before) in zip(counts, _windows(counts), strict=True):
+            assert first + before == start
+            assert 0 <= first <= first + length <= sum(counts)
+            assert before + count <= length <= count * (1 + 1 / STEPS_PER_OCTAVE) + 1
+            assert length % _step(count) == 0 or length == sum(counts)
+            assert (length == 0) == (count == 0)
+            start += count
+            if length < sum(counts):
+                lengths.add(length)
+        assert start == sum(counts)
     assert len(lengths) <= STEPS_PER_OCTAVE * 9
 
 
