@@ -24,7 +24,7 @@ from torch import nn
 
 from minipolycom.text import TokenBatch, TokenData, load_tokenizer, packing, sources
 from minipolycom.text import data as data_module
-from minipolycom.text.tokenizers import BPETokenizer, ByteTokenizer
+from minipolycom.text.tokenizers import BPETokenizer, ByteTokenizer, WordTokenizer
 
 SENTENCE = "Die Katze saß 🐈 auf der Matte, und der Hund sah ihr zu.\n"
 TRICKY = [
@@ -96,6 +96,14 @@ def test_a_character_cut_in_two_is_shown_as_a_replacement(tokenizer):
     assert len(tokens) == 3
     assert set(tokenizer.decode(tokens[:2])) == {"\N{REPLACEMENT CHARACTER}"}
     assert tokenizer.decode(tokens[1:] + tokenizer.encode("ok")).endswith("ok")
+
+
+@pytest.mark.parametrize("kind", [ByteTokenizer, partial(WordTokenizer, ["a", "b"])])
+def test_a_token_of_a_model_with_a_larger_vocabulary_is_shown_as_a_replacement(kind):
+    tokenizer = kind()
+    decoded = tokenizer.decode([*tokenizer.encode("a"), tokenizer.vocab_size, tokenizer.vocab_size + 99])
+    assert decoded.split("\N{REPLACEMENT CHARACTER}")[0].strip() == "a"
+    assert decoded.count("\N{REPLACEMENT CHARACTER}") == 2
 
 
 def test_packing_is_encoding_with_token_0_after_each_text(tokenizer):

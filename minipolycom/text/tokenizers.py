@@ -27,6 +27,7 @@ class Tokenizer(Protocol):
     """What a tokenizer can do.
 
     `decode(encode(text)) == text` for every text; in a sequence cut in the middle of a character, decode shows U+FFFD.
+    A token outside the vocabulary, which a model with a larger one may draw, is no error in `decode`.
     `pack` encodes many texts at once into one array, with the separator after each. `count_bytes` is the length in
     UTF-8 of the text that tokens write, also where that text is cut within a character. `to_json` is all that
     `load_tokenizer` needs to make the same tokenizer again.
@@ -57,7 +58,8 @@ class ByteTokenizer:
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         # by way of a list: of an array, bytes() would take the memory as it lies, two bytes for each token
-        return bytes(np.asarray(tokens, dtype=np.int64).tolist()).decode(errors="replace")
+        # What is no byte becomes 255, which no UTF-8 holds.
+        return bytes(np.minimum(np.asarray(tokens, dtype=np.int64), 255).tolist()).decode(errors="replace")
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
         content = "".join(text + SEPARATOR for text in texts).encode()
@@ -146,7 +148,8 @@ class WordTokenizer:
             ) from None
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        spaced = " ".join(self._words[token] for token in tokens)
+        known = self._words
+        spaced = " ".join(known[token] if token < len(known) else "\N{REPLACEMENT CHARACTER}" for token in tokens)
         return re.sub(f" ?{SEPARATOR} ?", SEPARATOR, spaced)
 
     def pack(self, texts: Iterable[str]) -> UInt[np.ndarray, " N"]:
