@@ -167,14 +167,21 @@ def train_run(data, model, config, *, out: Path, name: str | None = None):
     return run
 
 
-def load_run(path: Path):
-    """A run whose model can be used; what its folder has lost is told."""
-    from minipolycom.evaluate import check_tokenizer
+def load(path: Path):
+    """A run; what its folder has lost is told."""
     from minipolycom.runs import Run
 
     run = Run.load(path)
     if run.lost:
         print(f"minipolycom: {path}: {run.lost}", file=sys.stderr)
+    return run
+
+
+def load_run(path: Path):
+    """A run whose model can be used."""
+    from minipolycom.evaluate import check_tokenizer
+
+    run = load(path)
     check_tokenizer(run)
     return run
 
@@ -188,10 +195,9 @@ def compare(runs: list[Path], *, target: float | None = None, json: bool = False
             best losses, which all have reached.
         json: Whether to print JSON instead of a table.
     """
-    from minipolycom.runs import Run
     from minipolycom.runs import compare as compared
 
-    table = compared([Run.load(path) for path in runs], target)
+    table = compared([load(path) for path in runs], target)
     table.insert(0, "folder", list(map(str, runs)))
     if json:
         print(table.reset_index().to_json(orient="records", indent=2))
@@ -591,7 +597,7 @@ def spell_out(arguments: list[str], options: set[str], kinds: dict[str, type]) -
         elif name not in options:
             close = get_close_matches(name, options, n=1)
             guess = f" (did you mean --{close[0]}?)" if close else ""
-            known = ", ".join(f"--{option}" for option in sorted(options))
+            known = ", ".join(f"--{option}" for option in sorted(options) if not option.endswith("+"))
             raise ValueError(f"unknown option --{name}{guess}; known: {known}")
         elif not equals:
             value = next(remaining, None)

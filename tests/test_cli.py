@@ -194,6 +194,11 @@ def test_exercises_are_listed_as_json(capsys):
         (["train", "--steps"], "--steps needs a value"),
         (["train", "--tied=maybe"], "--tied: Expected a bool. Got value: maybe (minipolycom train --help says more)"),
         (["sample"], "the following arguments are required: run (minipolycom sample --help says more)"),
+        (["compare", "--jsn"], "unknown option --jsn (did you mean --json?); known: --help, --json, --target"),
+        (
+            ["eval", "--al"],
+            "unknown option --al; known: --choices, --help, --json, --limit, --pairs, --source, --windows",
+        ),
         (["exercises", "more"], "unrecognized arguments: more (minipolycom exercises --help says more)"),
     ],
 )
@@ -366,6 +371,8 @@ def test_what_a_folder_has_lost_is_told_and_the_rest_is_used(trained, tmp_path, 
     printed = capsys.readouterr()
     assert printed.out == "x\n"
     assert re.fullmatch(rf"minipolycom: {run}: status\.json .*\n", printed.err)
+    main(["compare", str(run)])
+    assert capsys.readouterr().err == printed.err
 
 
 def test_likely_tokens_only(trained, capsys):
