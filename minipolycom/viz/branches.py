@@ -146,8 +146,8 @@ def filter_action(
     knows them.
     """
     before, gain, rates = (np.asarray(v, dtype=float) for v in (eigenvalues_R, gain_R, rates_R))
-    titles = ("the two branches", "growth rate of each mode", "the spectrum, now and later")
-    figure = make_subplots(cols=3, subplot_titles=titles, horizontal_spacing=0.07)
+    titles = ("both branches", "growth rate", "now and later")
+    figure = make_subplots(cols=3, subplot_titles=titles, horizontal_spacing=0.11)
     figure = blank("", "", "", figure, height=360)
     index = np.arange(1, len(before) + 1)
     other, filtered = (TARGET, ONLINE) if location == "online" else (ONLINE, TARGET)
@@ -171,7 +171,7 @@ def filter_action(
         )  # fmt: skip
     figure.update_xaxes(title="mode", range=[0.4, len(before) + 0.6])
     for axis in ("yaxis", "yaxis3"):
-        figure.layout[axis].update(type="log", exponentformat="power", range=[-4, 0.1])
+        figure.layout[axis].update(type="log", exponentformat="power", range=[-4, 0.1], dtick=1)
     figure.update_layout(yaxis2=dict(zeroline=True, zerolinecolor=NEUTRAL))
     head_panels(figure)
     growing = [str(i) for i, rate in zip(index, rates, strict=True) if rate > 0]

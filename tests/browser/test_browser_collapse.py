@@ -60,7 +60,7 @@ def test_the_playground_follows_the_mouse_and_the_keyboard(open_notebook: Callab
     notebook.drag(notebook.slider("sigma"), -60)
     notebook.wait_until(lambda: notebook.curves() != first, "the mouse has moved the curves")
     second = notebook.curves()
-    notebook.slider("decay of the spectrum").press("ArrowRight")
+    notebook.slider("spectral decay").press("ArrowRight")
     notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved the curves")
     third = notebook.curves()
     notebook.page.get_by_label("on the branch", exact=True).select_option("target")

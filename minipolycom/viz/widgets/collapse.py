@@ -219,10 +219,9 @@ class CollapseExplorer(widgets.VBox):
         Directions are those of the second moments, not centred, as in all measures of rank here. In its plane the
         picture is turned to lie as the one before did, or signs of eigenvectors would make it jump.
         """
-        from minipolycom.ssl.probes import features_of
-
-        images = self.data.test_images(SHOWN_IMAGES)
-        rows_NZ = F.normalize(features_of(run.method(), images.clean)[1], dim=1)
+        images, method = self.data.test_images(SHOWN_IMAGES), run.method()
+        method.train()  # as the loss sees them: early on, running averages are still far from a batch's own
+        rows_NZ = F.normalize(method.projector(method.encoder(images.clean)).float(), dim=1)
         _, _, directions = torch.linalg.svd(rows_NZ.double(), full_matrices=False)
         points_N2 = (rows_NZ.double() @ directions[:2].mT).float()
         if len(self.points) == len(points_N2):
@@ -326,8 +325,8 @@ class FilterPlayground(widgets.VBox):
         self.kind = dropdown("filter", [kind for kind in GAINS if kind != "log"], "power")
         self.location = dropdown("on the branch", list(LOCATIONS), "online")
         self.sigma = slider("sigma", -2, 2, 1.0, step=0.1)
-        self.decay = slider("decay of the spectrum", 0, 3, 1.0, step=0.1)
-        self.clean = slider("rho of the last mode", 0.05, 0.95, 0.3, step=0.05)
+        self.decay = slider("spectral decay", 0, 3, 1.0, step=0.1)
+        self.clean = slider("lowest rho", 0.05, 0.95, 0.3, step=0.05)
         self.time = slider("time that passes", 0.1, 30, 5.0, step=0.1)
         self.reset = button("Reset", "undo", self.start_values)
         self.controls = (self.kind, self.location, self.sigma, self.decay, self.clean, self.time)
