@@ -41,7 +41,7 @@ from minipolycom.studies.study import TUNING_SEED, Comparison, Piece, Statement,
 from minipolycom.studies.variants import VARIANTS, known_to_models
 from minipolycom.viz.figures import alt, static
 from minipolycom.viz.figures import table as numbers
-from minipolycom.viz.studies import comparisons, differences_to_baseline, intervals
+from minipolycom.viz.studies import comparisons, differences_to_baseline, intervals, scaling
 
 COURSE = Path(__file__).parents[1] / "course"
 NAMES = list(STUDIES)
@@ -364,14 +364,18 @@ def test_ranks_at_equal_loss_are_those_of_the_step_that_reaches_it():
     assert (found["gelu"]["weight_rank"], found["gelu"]["weight_rank_at_loss"]) == (5, 6)
 
 
-def test_exponents_of_losses_that_follow_a_law():
-    rows = [
+def sizes_that_follow_a_law() -> list[dict]:
+    return [
         {"table": "end", "phase": "main", "arm": arm, "group": "", "seed": seed, "width": width, "parameters": width**2,
          "above_floor": (1 + seed / 10) * width ** (-2 * exponent)}
         for arm, exponent in {"swiglu": 0.2, "polynorm": 0.3}.items()
         for seed in range(2)
         for width in (10, 20, 40, 80)
     ]  # fmt: skip
+
+
+def test_exponents_of_losses_that_follow_a_law():
+    rows = sizes_that_follow_a_law()
     found = {(row["arm"], row["seed"]): row for row in exponents(rows)}
     assert found["swiglu", 1]["exponent"] == pytest.approx(0.2)
     assert found["polynorm", 0]["exponent"] == pytest.approx(0.3)
@@ -397,7 +401,7 @@ def dense(tmp_path_factory) -> tuple[Record, Path]:
     settings = {"reference": folder / "reference", "work": folder / "work"}
     with pytest.raises(Interrupted):
         run_study(STUDIES["dense"], "smoke", 2, control=control, on_piece=stop_at_the_fifth, **settings)
-    assert len(list((folder / "work" / "dense-smoke").glob("*.json"))) == 4
+    assert len(list((folder / "work").glob("*.json"))) == 4
     assert not (folder / "reference").exists()
     more: list[str] = []
     record = run_study(STUDIES["dense"], "smoke", 2, on_piece=lambda piece, *_: more.append(piece.key), **settings)
@@ -435,6 +439,13 @@ def test_finished_pieces_are_not_computed_again(dense, monkeypatch):
     monkeypatch.setattr(running, "finished", None)
     repeated = run_study(STUDIES["dense"], "smoke", 2, reference=folder / "reference", work=folder / "work")
     assert replace(repeated, recorded="") == replace(record, recorded="")
+
+
+def test_studies_share_the_pieces_that_they_have_in_common():
+    keys = {name: {piece.key for piece in pieces_of(name, "cpu")} for name in ("dense", "rank", "composition")}
+    rates = {piece.key for piece in STUDIES["rank"].tune(STUDIES["rank"].tiers["cpu"])}
+    assert rates < keys["dense"]
+    assert len(keys["composition"] & keys["dense"]) == 3 * (4 + 2)  # three activations, four rates and two seeds each
 
 
 def test_pieces_are_shared_among_processes(tmp_path, monkeypatch):
@@ -480,7 +491,7 @@ def test_a_killed_study_goes_on(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    assert len(list((tmp_path / "work" / "precision-smoke").glob("*.json"))) == 3
+    assert len(list((tmp_path / "work").glob("*.json"))) == 3
     main(arguments)
     (record,) = read_records(tmp_path / "reference")
     assert len(record.pieces) == 20
@@ -543,6 +554,14 @@ def test_the_table_and_the_figures_come_from_the_record_alone(dense):
     assert "yours" in [trace.name for trace in differences_to_baseline(record, others=own).data]
 
 
+def test_the_figure_of_scaling_shows_the_fitted_laws(dense):
+    figure = scaling(replace(dense[0], rows=sizes_that_follow_a_law()))
+    assert "swiglu: exponent 0.200 (0.200 to 0.200); polynorm: exponent 0.300 (0.300 to 0.300)" in alt(figure)
+    assert static(figure).startswith("<svg")
+    with pytest.raises(ValueError, match="the study dense has no losses above a floor at three sizes or more"):
+        scaling(dense[0])
+
+
 def test_a_record_without_curves_says_so(dense):
     record = replace(dense[0], rows=[row for row in dense[0].rows if row["table"] != "curve"])
     with pytest.raises(ValueError, match="the study dense has no curves to draw"):
@@ -559,6 +578,10 @@ def test_results_are_a_page_of_the_largest_tiers(dense):
     assert "too few runs finished" in page  # of the text that the smoke tier does not have
     for statement in record.statements:
         assert f"| {statement['text']} |" in page
+    steps = [row for row in record.table("derived") if row["arm"] == "gelu"]
+    late = [{name: row[name] for name in row if name != "steps_to_swiglu"} | {"at_least": 6} for row in steps]
+    others = [row for row in record.rows if row not in steps]
+    assert "gelu > 6" in results([as_if_at("cpu", record, rows=others + late)])
 
 
 def test_statuses_of_the_paper_map_follow_from_records(dense):

@@ -98,6 +98,7 @@ def tuning(arms: Arms) -> Callable[[dict], list[Piece]]:
     """The pieces that try each learning rate of the grid, on seeds of their own."""
 
     def tune(settings: dict) -> list[Piece]:
+        settings = changed(settings, {"record_every": 0})
         return [
             language_piece(settings, *run, rate, seed=TUNING_SEED + seed, phase="rate")
             for seed in range(settings["tuning_seeds"])

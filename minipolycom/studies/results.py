@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from minipolycom.learn.paper_map import Claim
 from minipolycom.studies.records import Record, largest
+from minipolycom.studies.statistics import Reached, median_steps
 from minipolycom.studies.study import LEVEL
 
 HEAD = f"""# Results
@@ -61,9 +62,25 @@ def section(record: Record) -> list[str]:
         for line in statement["comparisons"]:
             p = f"{line['p_adjusted']:.3g}" if line["p"] is not None else "–"
             lines.append(f"| {line['title']} | {number(line)} | {p} | {line['verdict']} |")
+    lines += medians(record)
     edges = [group for group, found in record.rates.items() if found["edge"]]
     if edges:
         lines += ["", f"The best learning rate lies at an edge of the grid for: {'; '.join(edges)}."]
+    return lines
+
+
+def medians(record: Record) -> list[str]:
+    """A line for each text: the median over seeds of the steps to the loss that SwiGLU has at its end; none where no
+    steps were counted."""
+    reached: dict[str, dict[str, list[Reached]]] = {}
+    for row in record.table("derived"):
+        for name in row.keys() & {"steps_to_swiglu", "at_least"}:
+            found = Reached(row[name], censored=name == "at_least")
+            reached.setdefault(row["source"], {}).setdefault(row["arm"], []).append(found)
+    lines = []
+    for source, arms in reached.items():
+        told = ", ".join(f"{arm} {median_steps(runs)}" for arm, runs in arms.items())
+        lines += ["", f"Median steps to the loss that SwiGLU has at its end, {source}: {told}."]
     return lines
 
 

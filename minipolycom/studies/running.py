@@ -1,11 +1,11 @@
 """A study's pieces computed, one file each: stopped and started again, it goes on; several processes share the work.
 
-    WORK/NAME-TIER/KEY.json    a finished piece: its configuration, rows, seconds, commit, date, machine
-    WORK/NAME-TIER/KEY/        the run of one that is under way, with its checkpoints
-    WORK/NAME-TIER/KEY.lock    held by the process that computes it
+    WORK/KEY.json    a finished piece: its configuration, rows, seconds, commit, date, machine
+    WORK/KEY/        the run of one that is under way, with its checkpoints
+    WORK/KEY.lock    held by the process that computes it
 
-Processes on other GPUs or machines that see the same folder take the pieces that nobody has; where a phase needs all of
-the one before, they wait for each other.
+A piece that two studies have in common is computed once. Processes on other GPUs or machines that see the same folder
+take the pieces that nobody has; where a phase needs all of the one before, they wait for each other.
 """
 
 import json
@@ -47,9 +47,7 @@ def run_study(
     Raises ValueError for an unknown tier and fewer than two seeds.
     """
     settings, numbers = study.settings(tier), seeds_of(seeds)
-    folder = Path(work) / f"{study.name}-{tier}"
-    folder.mkdir(parents=True, exist_ok=True)
-    compute = Worker(folder, control or Control(), on_piece)
+    compute = Worker(Path(work), control or Control(), on_piece)
     tuned = compute(study.tune(settings)) if study.tune else []
     rates = chosen_rates(row for done in tuned for row in done["rows"])
     compared = compute(study.make(settings, numbers, {group: found["rate"] for group, found in rates.items()}))
@@ -79,6 +77,7 @@ class Worker:
 
     def __init__(self, folder: Path, control: Control, on_piece: Callable[[Piece, int, int], None] | None):
         self.folder, self.control, self.on_piece = folder, control, on_piece
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, pieces: Iterable[Piece]) -> list[dict]:
         """What the pieces gave, in their order."""

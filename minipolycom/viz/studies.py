@@ -8,6 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from minipolycom.studies.records import Record
+from minipolycom.studies.statistics import fit_power_law
+from minipolycom.studies.study import LEVEL
 from minipolycom.viz.drawing import blank, capital, finish
 from minipolycom.viz.figures import AXES
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
@@ -52,7 +54,8 @@ def intervals(record: Record, statement: int | None = None) -> go.Figure:
     """
     chosen = record.statements if statement is None else [record.statements[statement]]
     lines = [line for each in chosen for line in each["comparisons"] if "estimate" in line]
-    figure = blank(record.question, "difference, with its 95 % interval over seeds", "", height=150 + 26 * len(lines))
+    title = f"{capital(record.study)}, {record.tier} tier, {len(record.seeds)} seeds"
+    figure = blank(title, f"difference, with its {LEVEL:.0%} interval over seeds", "", height=150 + 26 * len(lines))
     for verdict, colour in LOOK.items():
         own = [line for line in lines if line["verdict"] == verdict]
         figure.add_scatter(
@@ -66,8 +69,11 @@ def intervals(record: Record, statement: int | None = None) -> go.Figure:
         )  # fmt: skip
     for bound in sorted({bound for line in lines for bound in line["claimed"] if bound is not None}):
         figure.add_vline(x=bound, line=dict(color=NEUTRAL, width=1, dash="dot"))
-    figure.update_yaxes(categoryorder="array", categoryarray=[line["title"] for line in lines][::-1])
-    figure.update_layout(hovermode="closest")
+    ends = [0.0, *(line[end] for line in lines for end in ("low", "high"))]
+    margin = 0.05 * (max(ends) - min(ends))
+    figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])
+    figure.update_yaxes(categoryorder="array", categoryarray=[line["title"] for line in lines][::-1], dtick=1)
+    figure.update_layout(hovermode="closest", showlegend=True)
     told = "; ".join(
         f"{line['title']} {line['estimate']:.3g} ({line['low']:.3g} to {line['high']:.3g}), {line['verdict']}"
         for line in lines
@@ -103,7 +109,7 @@ def differences_to_baseline(record: Record, source: str | None = None, others: I
         band = [max(paired[step]) for step in steps] + [min(paired[step]) for step in reversed(steps)]
         figure.add_scatter(
             x=[*steps, *reversed(steps)], y=band, name=f"{arm}, range", mode="lines", line=dict(width=0), fill="toself",
-            fillcolor=faint(colour, 0.15), hoverinfo="skip", showlegend=False, legendgroup=arm,
+            fillcolor=faint(colour, 0.08), hoverinfo="skip", showlegend=False, legendgroup=arm,
         )  # fmt: skip
         means = [statistics.fmean(paired[step]) for step in steps]
         figure.add_scatter(
@@ -118,3 +124,41 @@ def differences_to_baseline(record: Record, source: str | None = None, others: I
             name="yours", mode="lines+markers", line=dict(color=look["yours"][0], width=2.5),
         )  # fmt: skip
     return finish(figure, told, f"Validation loss minus that of {record.baseline}, at the end: {', '.join(told)}.")
+
+
+def scaling(record: Record) -> go.Figure:
+    """Losses above the floor over the number of parameters: the mean over seeds with their range, and the fitted power
+    law, its exponent with its interval in the legend.
+
+    Raises ValueError for a record without losses above a floor at three sizes.
+    """
+    losses: dict[str, dict[int, dict[int, float]]] = {}
+    for row in record.table("end"):
+        if row["phase"] == "main" and "above_floor" in row:
+            losses.setdefault(row["arm"], {}).setdefault(row["parameters"], {})[row["seed"]] = row["above_floor"]
+    if not losses or min(map(len, losses.values())) < 3:
+        raise ValueError(f"the study {record.study} has no losses above a floor at three sizes or more")
+    figure = blank(f"Loss above the floor, {record.tier} tier", "parameters", "nats per token above the floor")
+    look, told = styles(losses), []
+    for arm, by_size in losses.items():
+        seeds = set.intersection(*(set(of_size) for of_size in by_size.values()))  # those that no size lacks
+        values = {size: [of_size[seed] for seed in sorted(seeds)] for size, of_size in sorted(by_size.items())}
+        law = fit_power_law(values, floor=0.0)
+        sizes, means = list(values), [statistics.fmean(own) for own in values.values()]
+        colour, dash = look[arm]
+        figure.add_scatter(
+            x=sizes, y=means, name=arm, mode="markers", marker=dict(size=8, color=colour), showlegend=False,
+            error_y=dict(
+                type="data", symmetric=False, thickness=2, color=colour,
+                array=[max(own) - mean for own, mean in zip(values.values(), means, strict=True)],
+                arrayminus=[mean - min(own) for own, mean in zip(values.values(), means, strict=True)],
+            ),
+        )  # fmt: skip
+        exponent = f"{arm}: exponent {law.exponent:.3f} ({law.low:.3f} to {law.high:.3f})"
+        figure.add_scatter(
+            x=sizes, y=[law(size) for size in sizes], name=exponent, mode="lines",
+            line=dict(color=colour, dash=dash, width=2),
+        )  # fmt: skip
+        told.append(exponent)
+    figure.update_layout(xaxis=dict(type="log"), yaxis=dict(type="log"))
+    return finish(figure, told, f"Loss above the floor falls with the parameters as a power law. {'; '.join(told)}.")
