@@ -97,6 +97,9 @@ def test_the_choice_is_the_chips(monkeypatch, capability, tune, faster) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setenv("MINIPOLYCOM_TUNE", tune)
     assert onednn_is_faster.__wrapped__() == faster
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.ops, "mkldnn", None)  # a torch that comes without, as for macOS
+        assert not onednn_is_faster.__wrapped__()
     monkeypatch.setattr(module.Path, "read_text", lambda path: "vendor_id : GenuineIntel")
     assert not onednn_is_faster.__wrapped__()
 
