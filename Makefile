@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help learn test notebooks check-notebooks wheel lint format colab clean
+.PHONY: help learn test notebooks check-notebooks wheel lint format colab classic clean
 
 help:
 	@echo "make learn            open the course in JupyterLab (installs what it needs first)"
@@ -20,6 +20,7 @@ help:
 	@echo "make check-notebooks  say whether the notebooks are what their sources give"
 	@echo "make wheel            build the package beside the notebooks, to upload to Colab"
 	@echo "make colab            run texts, figures, widgets and notebooks on the versions that Colab ships"
+	@echo "make classic          run the widgets in classic Notebook 6, with ipywidgets 7 and plotly 5, in a browser"
 	@echo "make lint             ruff: rules and formatting"
 	@echo "make format           ruff: apply both"
 	@echo "make clean            remove the environment and what was built"
@@ -65,6 +66,14 @@ $(VENV)-colab/.ready: pyproject.toml tests/colab.txt
 	$(VENV)-colab/bin/python -m pip install -c tests/colab.txt -e . pytest pytest-timeout hypothesis nbclient
 	@touch $@
 
+classic: $(VENV)-classic/.ready
+	$(VENV)-classic/bin/python -m pytest tests/classic $(ARGS)
+
+$(VENV)-classic/.ready: pyproject.toml tests/classic.txt
+	$(PYTHON) -m venv --clear $(VENV)-classic
+	$(VENV)-classic/bin/python -m pip install -r tests/classic.txt -e . pytest pytest-timeout playwright
+	@touch $@
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,4 +83,4 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-colab build course/minipolycom-*.whl
+	rm -rf $(VENV) $(VENV)-colab $(VENV)-classic build course/minipolycom-*.whl

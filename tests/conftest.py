@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+collect_ignore = ["classic"]  # in an environment of its own, by `make classic`
 MADE_HERE = (
     ".git", ".venv*", "build", "dist", "*.egg-info", "*.whl", "__pycache__", ".*_cache", ".hypothesis",
     ".ipynb_checkpoints", "runs", "lightning_logs",

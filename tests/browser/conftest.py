@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab."""
+    """A running notebook server."""
 
     address: str
     token: str
@@ -74,23 +75,32 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         file = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
+    env = {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "MINIPOLYCOM_TIER": "smoke",
+        "MINIPOLYCOM_PROGRESS": str(home / "progress.json"),
+    }
+    with serving("jupyterlab", folder, home, env, [f"--ServerApp.root_dir={folder}"]) as served:
+        yield served
+
+
+@contextmanager
+def serving(module: str, folder: Path, home: Path, env: Mapping[str, str], options: Sequence[str]) -> Iterator[Lab]:
+    """A notebook server on this machine, with no settings but those in `home`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     found = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), folder)
-    env = os.environ | {
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    own = {
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTER_TOKEN": found.token,
-        "MINIPOLYCOM_TIER": "smoke",
-        "MINIPOLYCOM_PROGRESS": str(found.progress),
     }
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
-    log = home / "lab.log"
+    command = [sys.executable, "-m", module, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    log = home / "server.log"
     with log.open("w") as stream:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=stream, stderr=stream, env=env)
+        server = subprocess.Popen([*command, *options], stdout=stream, stderr=stream, env=os.environ | own | env)
     try:
         _wait_for(found, server, log)
         yield found
@@ -107,7 +117,7 @@ def _wait_for(lab: Lab, server: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.25)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"the notebook server did not start:\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,89 @@
+"""Classic Notebook 6 and a Chromium that opens notebooks in it; `make classic` runs what is here, `make test` does not.
+
+The packages of tests/classic.txt cannot share an environment with JupyterLab 4.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser.conftest import SHOTS, Lab, Notebook, browser, serving
+from playwright.sync_api import Browser, Locator
+
+__all__ = ["browser", "notebook_server", "open_notebook"]
+
+
+class ClassicNotebook(Notebook):
+    """A notebook open in classic Notebook, which marks up the same things in its own way."""
+
+    def run_all(self, timeout: float = 120) -> None:
+        self.page.get_by_role("link", name="Cell", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All", exact=True).click()
+        self.wait_until(lambda: self.executed() > 0, "a cell has run", timeout)
+        self.wait_until(lambda: "*" not in "".join(self._prompts()), "no cell is running", timeout)
+        self.page.wait_for_timeout(1000)  # the last outputs are drawn
+        self.shoot()
+
+    def _prompts(self) -> list[str]:
+        return self.page.locator(".code_cell .input_prompt").all_inner_texts()
+
+    def cell(self, index: int) -> Locator:
+        return self.page.locator("#notebook .cell").nth(index)
+
+    def errors(self) -> list[str]:
+        return self.page.locator(".output_error").all_inner_texts()
+
+    def warnings(self) -> list[str]:
+        return self.page.locator(".output_stderr").all_inner_texts()
+
+    def says(self, text: str) -> bool:
+        return self.page.locator(".output_area", has_text=text).count() > 0
+
+    def slider(self, description: str) -> Locator:
+        label = self.page.locator(".widget-label", has_text=description)
+        return self.page.locator(".widget-slider", has=label).locator(".ui-slider-handle")
+
+    def shoot(self, label: str = "run") -> None:
+        if not SHOTS:
+            return
+        height, view = self.page.evaluate(
+            "() => (e => [e.scrollHeight, e.clientHeight])(document.querySelector('#site'))"
+        )
+        for number, top in enumerate(range(0, height, view - 50)):
+            self.page.evaluate("top => document.querySelector('#site').scrollTo(0, top)", top)
+            self.page.wait_for_timeout(300)
+            self.page.screenshot(path=Path(SHOTS, f"{Path(self.name).stem}-classic-{label}-{number:02d}.png"))
+
+
+@pytest.fixture(scope="session")
+def notebook_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    home = tmp_path_factory.mktemp("classic")
+    folder = home / "notebooks"
+    folder.mkdir()
+    env = {"JUPYTER_DATA_DIR": str(home / "data"), "IPYTHONDIR": str(home / "ipython")}
+    with serving("notebook", folder, home, env, [f"--notebook-dir={folder}"]) as served:
+        yield served
+
+
+@pytest.fixture
+def open_notebook(browser: Browser, notebook_server: Lab) -> Iterator[Callable[[str, list[str]], ClassicNotebook]]:
+    """Opens a notebook made of the given cells; its kernel ends with the test."""
+    contexts = []
+
+    def open_(name: str, cells: list[str]) -> ClassicNotebook:
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(made, notebook_server.folder / name)
+        contexts.append(browser.new_context(viewport={"width": 1200, "height": 1000}))
+        page = contexts[-1].new_page()
+        notebook = ClassicNotebook(page, name, made.cells)
+        page.goto(notebook_server.url(f"/notebooks/{name}"))
+        page.wait_for_function("() => globalThis.Jupyter?.notebook?.kernel?.is_connected()", timeout=90_000)
+        page.wait_for_load_state("networkidle")
+        return notebook
+
+    yield open_
+    for context in contexts:
+        context.close()
+    notebook_server.end_kernels()
