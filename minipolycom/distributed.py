@@ -24,6 +24,8 @@ from torch.distributed.tensor import DTensor
 STRATEGIES = ("auto", "ddp", "fsdp")
 GRACE = 20.0
 """Seconds that a process has to notice by itself that another one is gone, before it is ended."""
+NEWS = 2.0
+"""Seconds in which a process that a connection was lost to is seen to have ended."""
 SEVERED = r"Connection (closed|reset|refused)|gloo|NCCL|ProcessGroup|Broken pipe"
 """What the libraries of the processes' talk say where it is cut."""
 
@@ -110,6 +112,7 @@ class Workers(L.Callback):
         self.over = threading.Event()
         self.processes: list[Popen] = []
         self.lost = ""
+        self.noticed = threading.Event()
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         self.processes = getattr(trainer.strategy.launcher, "procs", [])
@@ -121,6 +124,7 @@ class Workers(L.Callback):
         if code == 0 or self.over.is_set():
             return
         self.lost = f"process {rank} " + (f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
+        self.noticed.set()
         # Lightning looks at this list now and then, and would kill this process too, without a word.
         with contextlib.suppress(ValueError):
             self.processes.remove(process)
@@ -128,6 +132,11 @@ class Workers(L.Callback):
             print(f"minipolycom: {self.lost}, and the others wait for it: training ends", file=sys.stderr, flush=True)
             self.end_others()
             os._exit(1)
+
+    def wait_for_news(self) -> None:
+        """Where a connection is cut: what is at its other end is closed first and counts as ended a little later."""
+        if self.processes and not self.lost:
+            self.noticed.wait(NEWS)
 
     def end_others(self) -> None:
         others, self.processes[:] = list(self.processes), []

@@ -237,14 +237,28 @@ class LanguageModel(L.LightningModule):
             with self.gradients_exchanged(number == len(parts)):
                 loss = next_token_loss(self.gpt(part.inputs), part.targets)
                 losses.append(loss.detach())
-                with torch.autocast(self.device.type, enabled=False):  # backward takes the dtypes of forward
-                    self.manual_backward(self.with_expert_losses(loss) / len(parts))
-        self.loss = torch.stack(losses).mean()
+                self.backward_of(self.with_expert_losses(loss), len(parts))
+        self.loss = torch.stack(losses).mean() if len(losses) > 1 else losses[0]
         norm = self.clip_gradients_of(optimizer.optimizer)
         self.look_after(norm)
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.optimizer.zero_grad()
         self.lr_schedulers().step()
+
+    def backward_of(self, loss: Tensor, n_parts: int) -> None:
+        """Add the gradient of a part's loss, a share of the batch's."""
+        if n_parts > 1:
+            loss = loss / n_parts
+        with torch.autocast(self.device.type, enabled=False):  # backward takes the dtypes of forward
+            if self.trainer.world_size == 1 and self.scaler is None:
+                loss.backward()  # all that manual_backward would do here, without its hooks, which nothing waits for
+            else:
+                self.manual_backward(loss)
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What multiplies the loss in fp16, so that small gradients are not lost; None in other precisions."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def gradients_exchanged(self, wanted: bool) -> contextlib.AbstractContextManager:
         """Where processes have whole models (ddp), let only the last part of a batch exchange gradients."""
@@ -259,9 +273,8 @@ class LanguageModel(L.LightningModule):
 
     def clip_gradients_of(self, optimizer: torch.optim.Optimizer) -> Tensor:
         """Scale a gradient that is too long down, and give the norm that it had."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:  # of fp16: what it multiplied the loss with is no part of the gradient
-            scaler.unscale_(optimizer)
+        if self.scaler is not None:  # what it multiplied the loss with is no part of the gradient
+            self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = whole(nn.utils.get_total_norm([p.grad for p in parameters]))
         nn.utils.clip_grads_with_norm_(parameters, self.config.gradient_clip, norm)
@@ -269,12 +282,16 @@ class LanguageModel(L.LightningModule):
 
     def look_after(self, norm: Tensor) -> None:
         """Note the first step whose loss or gradient is not finite, without making a GPU wait."""
+        at_once = self.device.type == "cpu" and self.trainer.world_size == 1  # where to look costs nothing
+        if at_once and math.isfinite(self.loss + norm):
+            self.gradient_norm = norm
+            return
         # With loss scaling a gradient overflows now and then, by design: that step is skipped, the loss stays finite.
         watched = self.loss if self.trainer.precision == "16-mixed" else self.loss + norm
         finite = watched.isfinite()
         self.diverged_at = torch.where(finite, self.diverged_at, self.diverged_at.clamp(max=self.global_step + 1))
         self.gradient_norm = torch.where(norm.isfinite(), norm, self.gradient_norm.to(norm.device))
-        if self.device.type == "cpu" and self.trainer.world_size == 1:  # where to look costs nothing
+        if at_once:
             self.check_finite()
 
     def check_finite(self) -> None:
@@ -311,6 +328,8 @@ def numbered_as_in_model(state: dict, optimizer: torch.optim.Optimizer, model: n
 
 def parts_of(batch: TokenBatch, n_parts: int) -> list[TokenBatch]:
     """A batch in so many parts; of one that is smaller, some are empty."""
+    if n_parts == 1:
+        return [batch]
     return [TokenBatch(*part) for part in zip(*(tokens.tensor_split(n_parts) for tokens in batch), strict=True)]
 
 
@@ -429,7 +448,7 @@ class Keeper(L.Callback):
         step, last = trainer.global_step, trainer.global_step == module.config.steps
         self.run.step = step
         if self.bar is not None:
-            self.show(last)
+            self.show(module.config.log_every, last)
         if self.control.paused and trainer.world_size == 1:
             self.save(trainer, module, batch)  # whatever happens during a long pause, nothing is lost
             self.control.wait_while_paused()
@@ -461,9 +480,9 @@ class Keeper(L.Callback):
             if self.run.path:
                 keep_newest(self.run.path, module.config.keep_checkpoints)
 
-    def show(self, last: bool) -> None:
-        trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
-        if trained and (trained[-1]["step"] == self.run.step or last):
+    def show(self, log_every: int, last: bool) -> None:
+        if self.run.step % log_every == 0 or last:  # a row was just written
+            trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
             tokens, seconds = (
                 trained[-1][key] - (trained[0][key] if trained[1:] else 0) for key in ("tokens", "seconds")
             )
@@ -574,6 +593,7 @@ def train_run(
     shown = progress and first
     bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
     meter, workers = Meter(train, write), Workers()
+    watchers = [workers] if train.n_processes > 1 else []  # a callback costs time at each step
     # Where weights are divided, no process has them.
     records = train.record_every and first and (train.strategy != "fsdp" or train.n_processes == 1)
     recorders = [Recorder(run, train.record_every, meter)] if records else []
@@ -588,7 +608,7 @@ def train_run(
             strategy=make_strategy(train.strategy, train.n_processes),
             plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
             precision=precision,
-            callbacks=[meter, *recorders, Keeper(run, folder, control, bar), workers],
+            callbacks=[meter, *recorders, Keeper(run, folder, control, bar), *watchers],
             use_distributed_sampler=False,  # the data know their share
             logger=False,
             enable_checkpointing=False,
@@ -614,6 +634,8 @@ def train_run(
                 run.write_status()
             raise
         except BaseException as error:
+            if is_severed(error):
+                workers.wait_for_news()
             workers.end_others()
             if not (workers.lost or is_severed(error)):
                 raise
