@@ -15,6 +15,7 @@ read while it is being written.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -33,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -312,12 +314,20 @@ class RunFolder:
         if self.path:
             write_json(self.path / "status.json", status)
 
-    def keep(self, weights: dict[str, Tensor]) -> None:
-        """Copy these weights, into memory and onto disk."""
+    def keep(self, weights: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
+        """Copy these weights, into memory and onto disk, there together with what is said `about` them."""
         # safetensors refuses shared memory, which a tied head is: each tensor gets its own.
         self._weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
         if self.path:
-            write_atomically(self.path / "model.safetensors", save(self._weights))
+            write_atomically(self.path / "model.safetensors", save(self._weights, about))
+
+    def about_weights(self) -> dict[str, str]:
+        """What was said about the weights on disk; nothing where there are none."""
+        file = self.path / "model.safetensors" if self.path else None
+        if not file or not file.is_file():
+            return {}
+        with reading(file), safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
 
     def weights(self) -> dict[str, Tensor]:
         """The last weights that were kept; none before the first. Raises ValueError for a file that is damaged."""
@@ -436,10 +446,17 @@ class Run:
     def model(self) -> GPT:
         """The network with the last weights that were saved.
 
-        Raises ValueError where none were, and for weights that cannot be read or are those of another model.
+        Raises ValueError where none were, for weights that cannot be read or are those of another model, and for those
+        that were trained with another tokenizer than the folder has.
         """
         model = GPT(self.model_config)
         weights = self.folder.weights()
+        trained_with = self.folder.about_weights().get("tokenizer")
+        if not isinstance(self.tokenizer, Unreadable) and trained_with not in (None, digest(self.tokenizer)):
+            raise ValueError(
+                f"{self.path / 'tokenizer.json'} is not the tokenizer that the weights beside it were trained with: "
+                "what they predict would be read as other text; restore that file, or delete the folder"
+            )
         if not weights:
             raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
         with reading(self.path / "model.safetensors") if self.path else contextlib.nullcontext():
@@ -474,7 +491,7 @@ class Run:
 
     def keep(self, weights: dict[str, Tensor]) -> None:
         """Copy these weights, into memory and onto disk."""
-        self.folder.keep(weights)
+        self.folder.keep(weights, {"tokenizer": digest(self.tokenizer)})
 
     def write_status(self) -> None:
         self.folder.write_status({name: getattr(self, name) for name in STATUS_FIELDS})
@@ -574,6 +591,11 @@ def flat(config: dict, prefix: str = "") -> dict:
     for key, value in config.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def digest(tokenizer) -> str:
+    """A name for a tokenizer that changes with what it does."""
+    return hashlib.sha256(tokenizer.to_json().encode()).hexdigest()
 
 
 def differing_fields(ours: dict, theirs: dict, prefix: str = "") -> list[str]:

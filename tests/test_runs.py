@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.runs import Rows, Run, RunFolder, alone_in, compare, differing_fields, replacing
-from minipolycom.text.tokenizers import ByteTokenizer
+from minipolycom.text.tokenizers import ByteTokenizer, tokenizer_trainer
 from minipolycom.train import TrainConfig
 
 CONFIG = GPTConfig(n_layers=1, n_heads=1, d_model=8, context=4, vocab_size=256, tied=True)
@@ -44,6 +44,19 @@ def loss_row(step, loss=2.0, split="val", **more):
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_weights_know_the_tokenizer_that_they_were_trained_with(run):
+    train_bpe = tokenizer_trainer("bpe:260")
+    run.tokenizer = train_bpe(["abcabcabc"])
+    run.create()
+    run.keep(GPT(CONFIG).state_dict())
+    assert Run.load(run.path).model()
+    (run.path / "tokenizer.json").write_text(train_bpe(["xyzxyzxyz"]).to_json())
+    with pytest.raises(
+        ValueError, match=r"tokenizer.json is not the tokenizer that the weights beside it"
+    ):
+        Run.load(run.path).model()
 
 
 @pytest.mark.parametrize("compact_after", [0, 1, 2, 3])
