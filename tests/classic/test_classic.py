@@ -139,7 +139,7 @@ def test_a_training_is_drawn_and_stopped(open_notebook: Callable, name: str, cel
     assert notebook.unlabelled_controls() == []
     empty = points(notebook)
     notebook.press("Start")
-    notebook.wait_until(lambda: points(notebook) > empty + 4, "the curves have grown", timeout=120)
+    notebook.wait_until(lambda: points(notebook) > empty + 20, "the curves have grown", timeout=120)
     notebook.press("Stop")
     notebook.wait_until(lambda: notebook.says(stopped), "it says that it has stopped", timeout=60)
     notebook.shoot("stopped")

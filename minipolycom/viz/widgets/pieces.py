@@ -20,8 +20,8 @@ WIDE = {"description_width": "9.5em"}
 def live_figure(figure: go.Figure) -> "FigureInPlace | FigureRedrawn":
     """The figure as a widget (`.widget`) that shows another one after `.update(figure)`.
 
-    In JupyterLab and VS Code it is plotly's own widget, whose curves move in place. Colab does not show that one
-    reliably: there it is a static picture, drawn again each time.
+    In JupyterLab, classic Notebook and VS Code it is plotly's own widget, whose curves move in place. Colab does not
+    show that one reliably: there it is a static picture, drawn again each time.
     """
     return FigureRedrawn(figure) if figures.in_colab() else FigureInPlace(figure)
 
@@ -99,7 +99,7 @@ class PatientFigure(go.FigureWidget):
     @traitlets.default("_script")
     def _plotly(self) -> str:
         script = Path(plotly.__file__).with_name("package_data") / "widgetbundle.js"
-        return script.read_text(encoding="utf-8") if script.exists() else ""  # plotly 5 extends JupyterLab instead
+        return script.read_text(encoding="utf-8") if script.exists() else ""  # plotly 5 extends the front end
 
 
 class FigureInPlace:
