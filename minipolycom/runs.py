@@ -22,6 +22,8 @@ import os
 import platform
 import re
 import reprlib
+import shutil
+import subprocess
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -720,3 +722,16 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def commit() -> str:
+    """The commit of this package's code, with + where it has been changed since; unknown without git."""
+    here = Path(__file__).parent
+    if shutil.which("git") is None:
+        return "unknown"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
+    return (git("rev-parse", "HEAD") or "unknown") + changed

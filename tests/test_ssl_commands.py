@@ -66,7 +66,10 @@ def test_a_comparison_gives_a_row_for_each_training(here, capsys):
     assert [(row["method"], row["seed"]) for row in rows] == [("simsiam", 0), ("byol", 0), ("simsiam", 1), ("byol", 1)]
     for row in rows:
         assert {"erank_online", "erank_target", "knn_augmented", "probe", "seconds"} <= row.keys()
-    main(command)
+    main([*command, "--record", "compared.json"])
+    kept = json.loads((here / "compared.json").read_text())
+    assert kept["rows"] == rows
+    assert {"recorded", "commit", "environment"} <= kept.keys()
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 3
     assert table[1].startswith("latents  simsiam  2")

@@ -73,6 +73,7 @@ def compare(
     learning_rate: float = 0.05,
     final_norm: bool = True,
     out: Path | None = None,
+    record: Path | None = None,
     json: bool = False,
 ) -> None:
     """Train methods side by side, each with several seeds; the same command again goes on where it stopped.
@@ -87,6 +88,7 @@ def compare(
         learning_rate: Peak learning rate.
         final_norm: Whether a batch normalisation ends the projector, in methods of the SimSiam family.
         out: Folder of the runs; without one, runs/ssl-compare.
+        record: File to keep the rows in, with where, when and from which code they come.
         json: Whether to print JSON, a row for each training, instead of a table over the seeds.
     """
     from minipolycom.cli import INTERRUPTED, print_json
@@ -108,6 +110,8 @@ def compare(
         learning_rate=learning_rate,
         final_norm=final_norm,
     )
+    if record:
+        comparison.write_record(rows, record)
     if json:
         print_json(rows)
     elif rows:

@@ -3,13 +3,16 @@
 Interrupted and called again, a comparison goes on where it stopped: finished trainings are read, not repeated.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from minipolycom.control import Control
+from minipolycom.runs import commit, environment, write_json
 from minipolycom.ssl.images import ViewData
 from minipolycom.ssl.methods import METHODS
 from minipolycom.ssl.runs import SSLRun
@@ -71,6 +74,23 @@ def compare(
 def run_folder(source: str, config: SSLConfig) -> str:
     """The name of a training's folder, without characters that a file system may refuse."""
     return "-".join(re.sub(r"[^\w.-]+", "_", part) for part in (source, config.method, f"seed{config.seed}"))
+
+
+def write_record(rows: list[dict], file: Path | str) -> None:
+    """Keep a comparison in a file, with where, when and from which code it comes."""
+    when = datetime.now(UTC).isoformat("T", "seconds")
+    write_json(Path(file), {"recorded": when, "commit": commit(), "environment": environment(), "rows": rows})
+
+
+def read_record(file: Path | str) -> list[dict]:
+    """The rows of a comparison that `write_record` kept. Raises ValueError for a file that holds none."""
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{file} holds no comparison of methods ({type(error).__name__}: {error}); "
+            "make one with minipolycom ssl compare --record FILE"
+        ) from error
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:

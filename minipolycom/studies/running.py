@@ -11,7 +11,6 @@ take the pieces that nobody has; where a phase needs all of the one before, they
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from minipolycom.control import Control
-from minipolycom.runs import environment, write_json
+from minipolycom.runs import commit, environment, write_json
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
 from minipolycom.studies.records import Record
 from minipolycom.studies.study import Piece, Study, chosen_rates, judge, seeds_of
@@ -120,19 +119,6 @@ def finished(piece: Piece, folder: Path, control: Control) -> dict:
         "n_rows": len(rows),
         "rows": rows,
     }
-
-
-def commit() -> str:
-    """The commit of this package's code, with + where it has been changed since; unknown without git."""
-    here = Path(__file__).parents[1]
-    if shutil.which("git") is None:
-        return "unknown"
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-
-    changed = "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else ""
-    return (git("rev-parse", "HEAD") or "unknown") + changed
 
 
 def again(record: Record) -> str:
