@@ -53,9 +53,7 @@ def test_weights_know_the_tokenizer_that_they_were_trained_with(run):
     run.keep(GPT(CONFIG).state_dict())
     assert Run.load(run.path).model()
     (run.path / "tokenizer.json").write_text(train_bpe(["xyzxyzxyz"]).to_json())
-    with pytest.raises(
-        ValueError, match=r"tokenizer.json is not the tokenizer that the weights beside it"
-    ):
+    with pytest.raises(ValueError, match=r"tokenizer.json is not the tokenizer that the weights beside it"):
         Run.load(run.path).model()
 
 
