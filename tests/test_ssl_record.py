@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minipolycom.ssl.compare import over_seeds, read_record, write_record
+from minipolycom.ssl.compare import ALL, over_seeds, read_record, write_record
 from minipolycom.ssl.methods import CONTROLS, METHODS
 from minipolycom.viz.branches import methods_compared
 from minipolycom.viz.figures import alt, static
@@ -27,9 +27,9 @@ def of(rows: list[dict], source: str, method: str, measure: str) -> list[float]:
     return found
 
 
-def test_every_method_and_control_has_three_seeds_on_both_sources(rows):
+def test_every_method_control_and_filter_has_three_seeds_on_both_sources(rows):
     for source in SOURCES:
-        for method in METHODS:
+        for method in ALL:
             seeds = {row["seed"] for row in rows if (row["source"], row["method"]) == (source, method)}
             assert {0, 1, 2} <= seeds, (source, method)
     assert all(row["status"] == "finished" for row in rows)

@@ -80,7 +80,7 @@ def spectrum(rows: Iterable[Mapping], tensor: str = "hidden", step: int | None =
     check_known("tensor", tensor, TENSORS)
     own = [row for row in rows if row["tensor"] == tensor]
     first, now = at_step(own, steps_of(own)[0] if own else None), at_step(own, step)
-    figure = blank(f"Singular values of {TENSORS[tensor]}{_when(now)}", "index", "singular value / largest", height=340)
+    figure = blank(f"Spectrum of {TENSORS[tensor]}{_when(now)}", "index", "singular value / largest", height=340)
     look = _layer_colours([row["layer"] for row in now])
     for start in first:
         figure.add_scatter(
