@@ -5,12 +5,15 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported: idle threads sleep
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# A shell starts what runs in its background with interrupts ignored, and processes inherit that; some tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 collect_ignore = ["classic"]  # in an environment of its own, by `make classic`
 MADE_HERE = (
     ".git", ".venv*", "build", "dist", "*.egg-info", "*.whl", "__pycache__", ".*_cache", ".hypothesis",
