@@ -54,6 +54,8 @@ LOSSES = "losses"
 """The table of the losses, which every run of a language model has."""
 TABLES = (LOSSES, "spectra", "coefficients", "norms", "routers", "similarity", "speed")
 """The tables of a language model's run; what is in those beside the losses stands in `minipolycom.record`."""
+MOST_READINGS = 20
+"""How often a folder is read at most until no table is replaced while it is read."""
 END = b"minipolycom.end"
 """Under this key a table's file has the number of the first row that may not be in it."""
 
@@ -139,6 +141,15 @@ class Rows:
     @classmethod
     def load(cls, path: Path | str) -> "Rows":
         """The rows of a folder, all that can be read; `lost` says what cannot."""
+        for _ in range(MOST_READINGS):
+            before = _files_of(Path(path))
+            loaded = cls._read(path)
+            if _files_of(Path(path)) == before:
+                break  # else tables were replaced meanwhile, and some could be of another moment than the others
+        return loaded
+
+    @classmethod
+    def _read(cls, path: Path | str) -> "Rows":
         loaded = cls(path)
         # The journal comes first: rows only ever move from it into the tables, so that none slips through meanwhile.
         lines = loaded._read_journal()
@@ -286,6 +297,16 @@ def joined(first: pa.Table | None, then: pa.Table) -> pa.Table | None:
         return pa.concat_tables([first, then], promote_options="default")
     except pa.ArrowException:
         return None
+
+
+def _files_of(path: Path) -> list[tuple]:
+    """The tables in a run's folder, in a form that differs once one of them was replaced."""
+    found = []
+    for file in sorted((path / "rows").glob("*.parquet")):
+        with contextlib.suppress(FileNotFoundError):
+            about = file.stat()
+            found.append((file.name, about.st_ino, about.st_mtime_ns))
+    return found
 
 
 class RunFolder:

@@ -246,10 +246,12 @@ def test_killed_at_twenty_random_moments_a_writer_loses_no_row_that_it_had_writt
             pid = int(writers.stdout.readline())
             while not said.exists() or said.read_text().count("\n") <= before:
                 time.sleep(0.001)
-            until = time.monotonic() + chance.uniform(0, 0.1)
-            while time.monotonic() < until:
-                whole(folder)
-            os.kill(pid, signal.SIGKILL)
+            try:
+                until = time.monotonic() + chance.uniform(0, 0.1)
+                while time.monotonic() < until:
+                    whole(folder)
+            finally:
+                os.kill(pid, signal.SIGKILL)
             assert writers.stdout.readline() == "gone\n"
             acknowledged = [int(line) for line in said.read_text().splitlines()]
             assert acknowledged[-1] + 1 <= whole(folder) <= acknowledged[-1] + 2
