@@ -77,12 +77,12 @@ def by_onednn(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> Float[Te
 def takes_onednn(x: Float[Tensor, "*batch D"], w: Float[Tensor, "F D"]) -> bool:
     """Whether `linear` gives this product to oneDNN."""
     return (
-        x.dtype == w.dtype == torch.float32
+        not torch.compiler.is_compiling()  # first: torch.compile cannot trace the question what chip this is
+        and x.dtype == w.dtype == torch.float32
         and x.device.type == w.device.type == "cpu"
         and onednn_is_faster()
         and x.numel() * len(w) >= WORTH_IT
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )
 
