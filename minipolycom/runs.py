@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,8 +54,8 @@ LOSSES = "losses"
 """The table of the losses, which every run of a language model has."""
 TABLES = (LOSSES, "spectra", "coefficients", "norms", "routers", "similarity", "speed")
 """The tables of a language model's run; what is in those beside the losses stands in `minipolycom.record`."""
-MOST_READINGS = 20
-"""How often a folder is read at most until no table is replaced while it is read."""
+MOST_OPENINGS = 1000
+"""How often the files of a run are opened at most until none is replaced meanwhile."""
 END = b"minipolycom.end"
 """Under this key a table's file has the number of the first row that may not be in it."""
 
@@ -141,28 +141,20 @@ class Rows:
     @classmethod
     def load(cls, path: Path | str) -> "Rows":
         """The rows of a folder, all that can be read; `lost` says what cannot."""
-        for _ in range(MOST_READINGS):
-            before = _files_of(Path(path))
-            loaded = cls._read(path)
-            if _files_of(Path(path)) == before:
-                break  # else tables were replaced meanwhile, and some could be of another moment than the others
-        return loaded
-
-    @classmethod
-    def _read(cls, path: Path | str) -> "Rows":
         loaded = cls(path)
-        # The journal comes first: rows only ever move from it into the tables, so that none slips through meanwhile.
-        lines = loaded._read_journal()
-        ends = {}
-        for file in sorted(loaded._folder.glob("*.parquet")):
-            try:
-                with pq.ParquetFile(file) as parquet:
-                    table = parquet.read()
-                end, rows = int(table.schema.metadata[END]), as_rows(table)
-            except Exception as error:  # a damaged file fails in many ways
-                loaded._lost.append(f"rows/{file.name} cannot be read ({in_one_line(error)})")
-            else:
-                loaded._filed[file.stem], loaded._rows[file.stem], ends[file.stem] = table, rows, end
+        with contextlib.ExitStack() as opened:
+            files = loaded._open(opened)
+            lines = loaded._read_journal(files.pop(loaded._journal, None))
+            ends = {}
+            for file, content in files.items():
+                try:
+                    with pq.ParquetFile(content) as parquet:
+                        table = parquet.read()
+                    end, rows = int(table.schema.metadata[END]), as_rows(table)
+                except Exception as error:  # a damaged file fails in many ways
+                    loaded._lost.append(f"rows/{file.name} cannot be read ({in_one_line(error)})")
+                else:
+                    loaded._filed[file.stem], loaded._rows[file.stem], ends[file.stem] = table, rows, end
         for line in lines:
             if line["index"] >= ends.get(line["table"], 0):
                 loaded._rows.setdefault(line["table"], []).append(line["row"])
@@ -194,11 +186,29 @@ class Rows:
         write_atomically(self._journal, held[: held.rfind(b"\n") + 1])
         self._loaded = self._writing = True
 
-    def _read_journal(self) -> list[dict]:
-        try:
-            *lines, rest = self._journal.read_bytes().split(b"\n")
-        except FileNotFoundError:
+    def _open(self, opened: contextlib.ExitStack) -> dict[Path, BinaryIO]:
+        """The journal and the files of the tables, all as they stood at one moment.
+
+        A file that is replaced stays as it was for whoever has opened it. So what was opened is of one moment if
+        afterwards the folder still holds these very files, however long the reading takes and whoever writes meanwhile.
+        """
+        for _ in range(MOST_OPENINGS):
+            opened.close()
+            files = {}
+            for path in self._files():
+                with contextlib.suppress(FileNotFoundError):
+                    files[path] = opened.enter_context(path.open("rb"))
+            if list(files) == self._files() and all(_leads_to(path, file) for path, file in files.items()):
+                break
+        return files
+
+    def _files(self) -> list[Path]:
+        return [*self.path.glob(self._journal.name), *sorted(self._folder.glob("*.parquet"))]
+
+    def _read_journal(self, journal: BinaryIO | None) -> list[dict]:
+        if journal is None:
             return []
+        *lines, rest = journal.read().split(b"\n")
         read, damaged = [], []
         for number, line in enumerate(lines, start=1):
             try:
@@ -299,14 +309,10 @@ def joined(first: pa.Table | None, then: pa.Table) -> pa.Table | None:
         return None
 
 
-def _files_of(path: Path) -> list[tuple]:
-    """The tables in a run's folder, in a form that differs once one of them was replaced."""
-    found = []
-    for file in sorted((path / "rows").glob("*.parquet")):
-        with contextlib.suppress(FileNotFoundError):
-            about = file.stat()
-            found.append((file.name, about.st_ino, about.st_mtime_ns))
-    return found
+def _leads_to(path: Path, file: BinaryIO) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 class RunFolder:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -200,6 +201,33 @@ def test_rows_are_not_mixed_with_those_that_a_folder_holds(tmp_path):
     other.clear()
     other.append("losses", {"step": 2})
     assert Rows.load(tmp_path).table("losses") == [{"step": 2}]
+
+
+@pytest.mark.parametrize(("where", "what"), [(Path, "open"), (pq, "ParquetFile")])
+def test_a_reader_sees_one_moment_also_where_the_tables_are_replaced_at_each_file_it_takes(
+    tmp_path, monkeypatch, where, what
+):
+    rows, done = Rows(tmp_path), 0
+    as_it_was = getattr(where, what)
+
+    def write() -> None:
+        nonlocal done
+        rows.append("losses", {"step": done, "loss": 1 / (done + 1)})
+        rows.append("spectra", {"step": done, "singular_values": [done + 0.5] * 300})
+        rows.compact()
+        done += 1
+
+    def after_a_write(*arguments, **options):
+        if done < 50:
+            with monkeypatch.context() as context:
+                context.setattr(where, what, as_it_was)  # the writer opens files too
+                write()
+        return as_it_was(*arguments, **options)
+
+    write()
+    monkeypatch.setattr(where, what, after_a_write)
+    assert whole(tmp_path) >= 1
+    assert done > 1
 
 
 WRITERS = """
