@@ -14,10 +14,11 @@ import torch
 
 from minipolycom.control import Control
 from minipolycom.hardware import pick_accelerator, pick_precision
+from minipolycom.lifecycle import open_run
 from minipolycom.model import GPT
 from minipolycom.runs import Run, alone_in, differing_fields, reading
 from minipolycom.text import TokenData
-from minipolycom.train import LanguageModel, TrainConfig, numbered_as_in_model, open_run, train_run
+from minipolycom.train import LanguageModel, TrainConfig, numbered_as_in_model, train_run
 from minipolycom.train import learning_rate as scheduled
 
 START = "start.ckpt"

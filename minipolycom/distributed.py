@@ -96,9 +96,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def full_weights(trainer: L.Trainer) -> dict[str, Tensor]:
-    """The weights of the model in training, put together; where they are divided, in the first process only."""
+    """The weights of what is trained, put together; where they are divided, in the first process only.
+
+    They go by their names in the network, the one child of the LightningModule.
+    """
     weights = trainer.strategy.lightning_module_state_dict()
-    return {name.removeprefix("gpt."): weight for name, weight in weights.items()}
+    return {name.partition(".")[2]: weight for name, weight in weights.items()}
 
 
 class Workers(L.Callback):

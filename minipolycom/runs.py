@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -416,24 +416,19 @@ class Unreadable:
 
 
 @dataclass(kw_only=True)
-class Run:
-    """One training of a language model. `rows` are the losses as plain dicts, in the order of their measurement:
+class BaseRun:
+    """What every run has, whatever it trains: a name, how far it has come, its tables, and a folder.
 
-    run, activation, step, tokens (seen so far), seconds (spent in training steps), split ("train" or "val"),
-    loss (nats per token; of a train row, the mean since the one before), learning_rate; of a train row also
-    gradient_norm (before clipping).
-
-    `table(name)` gives the rows of the other tables, where a training recorded more.
+    A kind of run adds what it trains, `config` and `load`. Its `train_config` has `steps`, `log_every`,
+    `checkpoint_every` and `keep_checkpoints`, and names in HOW the settings with other values of which a run may go on.
     """
 
+    TABLES: ClassVar[tuple[str, ...]] = (LOSSES,)
+
     name: str
-    model_config: GPTConfig
     train_config: object
     data: dict
-    """The settings of the tokens, and a key of the text itself: a run does not go on with a changed text."""
-    tokenizer: object
-    parent: dict | None = None
-    """Of a branch: the name of the run it leaves, the step, and what was changed."""
+    """The settings of the data, and a key of their content: a run does not go on with changed ones."""
     status: str = "running"
     step: int = 0
     saved_step: int = 0
@@ -449,13 +444,9 @@ class Run:
     def finished(self) -> bool:
         return self.status == "finished"
 
-    @property
-    def rows(self) -> list[dict]:
-        return self.table(LOSSES)
-
     def table(self, name: str) -> list[dict]:
         """The rows of a table, first to last; none where the run wrote none. Raises ValueError for an unknown name."""
-        check_known("table", name, TABLES)
+        check_known("table", name, self.TABLES)
         return self.folder.rows.table(name)
 
     @property
@@ -468,6 +459,74 @@ class Run:
         """Of a run that was loaded: one line that says what its folder no longer gives; empty where all is there."""
         return self.folder.lost
 
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints in the folder by their steps, first to last; none of a run in memory."""
+        return self.folder.checkpoints()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The last weights that were saved. Raises ValueError where none were, and for a file that is damaged."""
+        weights = self.folder.weights()
+        if not weights:
+            raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
+        return weights
+
+    # -- while it is trained ------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make the folder and write what is known before the first step."""
+        self.folder.create(self.config())
+        self.write_status()
+
+    def append(self, row: dict, table: str = LOSSES) -> None:
+        self.folder.rows.append(table, row)
+
+    def keep(self, weights: dict[str, Tensor]) -> None:
+        """Copy these weights, into memory and onto disk."""
+        self.folder.keep(weights)
+
+    def write_status(self) -> None:
+        self.folder.write_status({name: getattr(self, name) for name in STATUS_FIELDS})
+
+
+def status_in(folder: RunFolder) -> dict:
+    """How far the run in a folder has come; where its status.json is damaged, as far as rows and checkpoints say."""
+    status = {
+        "status": "stopped",
+        "step": max((row["step"] for row in folder.rows.table(LOSSES)), default=0),
+        "saved_step": max(folder.checkpoints(), default=0),
+        "message": "",
+    }
+    if folder.status:
+        with folder.unless_damaged("status.json"):
+            read = {name: folder.status[name] for name in STATUS_FIELDS}
+            check_fields(read, STATUS_FIELDS)
+            check_known("status", read["status"], STATUSES)
+            return read
+    return status
+
+
+@dataclass(kw_only=True)
+class Run(BaseRun):
+    """One training of a language model. `rows` are the losses as plain dicts, in the order of their measurement:
+
+    run, activation, step, tokens (seen so far), seconds (spent in training steps), split ("train" or "val"),
+    loss (nats per token; of a train row, the mean since the one before), learning_rate; of a train row also
+    gradient_norm (before clipping).
+
+    `table(name)` gives the rows of the other tables, where a training recorded more.
+    """
+
+    TABLES: ClassVar[tuple[str, ...]] = TABLES
+
+    model_config: GPTConfig
+    tokenizer: object
+    parent: dict | None = None
+    """Of a branch: the name of the run it leaves, the step, and what was changed."""
+
+    @property
+    def rows(self) -> list[dict]:
+        return self.table(LOSSES)
+
     def losses(self, split: str = "val") -> list[float]:
         """The losses of one split ("train" or "val"), first to last, in nats per token."""
         return [row["loss"] for row in self.rows if row["split"] == split]
@@ -478,23 +537,16 @@ class Run:
         Raises ValueError where none were, for weights that cannot be read or are those of another model, and for those
         that were trained with another tokenizer than the folder has.
         """
-        model = GPT(self.model_config)
-        weights = self.folder.weights()
+        model, weights = GPT(self.model_config), self.weights()
         trained_with = self.folder.about_weights().get("tokenizer")
         if not isinstance(self.tokenizer, Unreadable) and trained_with not in (None, digest(self.tokenizer)):
             raise ValueError(
                 f"{self.path / 'tokenizer.json'} is not the tokenizer that the weights beside it were trained with: "
                 "what they predict would be read as other text; restore that file, or delete the folder"
             )
-        if not weights:
-            raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
         with reading(self.path / "model.safetensors") if self.path else contextlib.nullcontext():
             model.load_state_dict(weights)
         return model.eval()
-
-    def checkpoints(self) -> dict[int, Path]:
-        """The checkpoints in the folder by their steps, first to last; none of a run in memory."""
-        return self.folder.checkpoints()
 
     # -- while it is trained ------------------------------------------------------------------------------------
 
@@ -515,15 +567,9 @@ class Run:
             write_atomically(self.path / "tokenizer.json", self.tokenizer.to_json().encode())
         self.write_status()
 
-    def append(self, row: dict, table: str = LOSSES) -> None:
-        self.folder.rows.append(table, row)
-
     def keep(self, weights: dict[str, Tensor]) -> None:
         """Copy these weights, into memory and onto disk."""
         self.folder.keep(weights, {"tokenizer": digest(self.tokenizer)})
-
-    def write_status(self) -> None:
-        self.folder.write_status({name: getattr(self, name) for name in STATUS_FIELDS})
 
     @classmethod
     def load(cls, path: Path | str) -> "Run":
@@ -540,17 +586,7 @@ class Run:
             model = GPTConfig(**known_fields(GPTConfig, config["model"]))
             train = TrainConfig(**known_fields(TrainConfig, config["train"]))
             data, parent = dict(config["data"]), config.get("parent")
-        steps = [row["step"] for row in folder.rows.table(LOSSES)]
-        status = {
-            "status": "stopped", "step": max(steps, default=0), "saved_step": max(folder.checkpoints(), default=0),
-            "message": "",
-        }  # fmt: skip
-        if folder.status:
-            with folder.unless_damaged("status.json"):
-                read = {name: folder.status[name] for name in STATUS_FIELDS}
-                check_fields(read, STATUS_FIELDS)
-                check_known("status", read["status"], STATUSES)
-                status = read
+        status = status_in(folder)
         tokenizer = Unreadable(
             f"the tokenizer.json in {folder.path} is damaged: restore that file to read or make text"
         )

@@ -7,42 +7,36 @@ the same `out`, `fit` goes on from there, with the same batches and the same num
 
 import contextlib
 import math
-import signal
-import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from minipolycom.activations import PolyNorm, PolyReLU
 from minipolycom.checking import check_at_least, check_kinds, check_known, check_seed
-from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
-from minipolycom.control import Control, Diverged, Unwritable, quiet_lightning, stop_on_interrupt, way_on, writing
+from minipolycom.control import Control, Diverged, writing
 from minipolycom.distributed import (
     STRATEGIES,
-    Workers,
     check_processes,
-    full_weights,
     here,
     is_first,
-    is_severed,
     make_strategy,
     shard,
     whole,
 )
 from minipolycom.estimate import check_batch, check_weights, enough_memory, estimate
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
+from minipolycom.lifecycle import opened, train_until_it_ends, what_counts
 from minipolycom.model import GPT, GPTConfig, next_token_loss
 from minipolycom.record import Recorder
-from minipolycom.runs import Run, alone_in, differing_fields, replacing, write_json
+from minipolycom.runs import Run, differing_fields
 from minipolycom.text import TokenBatch, TokenData
 
 PRESET_TRAINING: dict[str, dict] = {
@@ -61,6 +55,12 @@ PRESET_TRAINING: dict[str, dict] = {
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a model is trained. Raises ValueError, when it is made, for a setting that cannot work."""
+
+    HOW: ClassVar[tuple[str, ...]] = (
+        "accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints", "record_every",
+    )  # fmt: skip
+    """Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same
+    numbers."""
 
     steps: int = 300
     """Optimizer steps in all."""
@@ -168,9 +168,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-HOW = ("accumulate", "compile", "accelerator", "devices", "num_nodes", "strategy", "keep_checkpoints", "record_every")
-"""Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
-
 NEVER = 2**62
 """Stands for the step at which a training that is well has diverged."""
 
@@ -210,7 +207,7 @@ class LanguageModel(L.LightningModule):
     @property
     def settings(self) -> dict:
         """What decides the numbers of this training, but for the data, as plain values."""
-        return {"model": asdict(self.gpt.config), "train": what_counts(asdict(self.config))}
+        return {"model": asdict(self.gpt.config), "train": what_counts(asdict(self.config), self.config.HOW)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["config"] = self.settings
@@ -350,14 +347,22 @@ class Meter(L.Callback):
         vars(self).update(state)
 
     @property
-    def plateau(self) -> str:
-        """One line that says that the validation loss no longer falls; empty as long as it does."""
-        if not 0 < self.config.patience <= self.waited:
+    def ended(self) -> bool:
+        """Whether the validation loss no longer falls."""
+        return 0 < self.config.patience <= self.waited
+
+    def message(self, run: Run) -> str:
+        if not self.ended or run.step == self.config.steps:
             return ""
         return (
             f"the validation loss was lowest at step {self.lowest_at} ({self.lowest:.4f}), "
             f"{self.waited} measurements ago"
         )
+
+    def progress(self, run: Run) -> str:
+        trained = [row for row in run.rows if row["split"] == "train"][-2:]
+        tokens, seconds = (trained[-1][key] - (trained[0][key] if trained[1:] else 0) for key in ("tokens", "seconds"))
+        return f"loss {trained[-1]['loss']:.3f}, val {run.losses('val')[-1]:.3f}, {tokens / seconds:,.0f} tokens/s"
 
     def on_train_start(self, trainer: L.Trainer, module: LanguageModel) -> None:
         if trainer.global_step == 0:
@@ -389,7 +394,7 @@ class Meter(L.Callback):
             self.lowest, self.lowest_at, self.waited = loss, trainer.global_step, 0
         else:
             self.waited += 1
-        if self.plateau:
+        if self.ended:
             trainer.should_stop = True
 
     @torch.no_grad()
@@ -425,72 +430,6 @@ class Meter(L.Callback):
                 **more,
             }
         )
-
-
-class Keeper(L.Callback):
-    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to.
-
-    `folder` is where checkpoints go, the same in all processes; `run` has it as its path in the one that writes.
-    """
-
-    def __init__(self, run: Run, folder: Path | None, control: Control, bar: tqdm | None):
-        self.run, self.folder, self.control, self.bar = run, folder, control, bar
-
-    def on_train_start(self, trainer: L.Trainer, module: LanguageModel) -> None:
-        if trainer.strategy.broadcast(trainer.global_step) != trainer.global_step:
-            raise ValueError(f"the processes see different checkpoints in {self.folder}: put it on a disk they share")
-        if threading.current_thread() is threading.main_thread():  # Lightning has its own way, which saves nothing
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: LanguageModel, outputs: object, batch: TokenBatch, batch_idx: int
-    ) -> None:
-        step, last = trainer.global_step, trainer.global_step == module.config.steps
-        self.run.step = step
-        if self.bar is not None:
-            self.show(module.config.log_every, last)
-        if self.control.paused and trainer.world_size == 1:
-            self.save(trainer, module, batch)  # whatever happens during a long pause, nothing is lost
-            self.control.wait_while_paused()
-        if self.told_to_stop(trainer, module.config) and not last:
-            trainer.should_stop = True
-        if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
-            self.save(trainer, module, batch)
-
-    def told_to_stop(self, trainer: L.Trainer, config: TrainConfig) -> bool:
-        """Whether the control of any process says so; several ask each other only when a row is due."""
-        if trainer.world_size == 1:
-            return self.control.stopped
-        if trainer.global_step % config.log_every:
-            return False
-        return trainer.strategy.reduce_boolean_decision(self.control.stopped, all=False)
-
-    def save(self, trainer: L.Trainer, module: LanguageModel, batch: TokenBatch) -> None:
-        module.check(batch)  # what is kept is good: training can go on from it
-        weights = full_weights(trainer)
-        with writing(self.run):
-            if self.folder:
-                file = checkpoint_file(self.folder, self.run.step)
-                with replacing(file) if self.run.path else contextlib.nullcontext(file) as partial:
-                    trainer.save_checkpoint(partial)
-            self.run.folder.rows.compact()
-            self.run.keep(weights)
-            self.run.saved_step = self.run.step
-            self.run.write_status()
-            if self.run.path:
-                keep_newest(self.run.path, module.config.keep_checkpoints)
-
-    def show(self, log_every: int, last: bool) -> None:
-        if self.run.step % log_every == 0 or last:  # a row was just written
-            trained = [row for row in self.run.rows if row["split"] == "train"][-2:]
-            tokens, seconds = (
-                trained[-1][key] - (trained[0][key] if trained[1:] else 0) for key in ("tokens", "seconds")
-            )
-            train, val = trained[-1]["loss"], self.run.losses("val")[-1]
-            self.bar.set_postfix_str(
-                f"loss {train:.3f}, val {val:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False
-            )
-        self.bar.update(self.run.step - self.bar.n)
 
 
 def fit(
@@ -550,8 +489,7 @@ def fit(
         path=Path(out) if out and is_first(train.n_processes) else None,
     )
     folder = Path(out) if out else None
-    with alone_in(run.path), enough_memory(model):
-        run, checkpoint = open_run(run) if run.path else join_run(run, folder)
+    with enough_memory(model), opened(run, folder) as (run, checkpoint):
         if not run.finished:
             train_run(run, folder, checkpoint, data, accelerator, precision, control, on_row, progress)
     return run
@@ -590,120 +528,25 @@ def train_run(
         if on_row is not None and first:
             on_row(row)
 
-    shown = progress and first
-    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
-    meter, workers = Meter(train, write), Workers()
-    watchers = [workers] if train.n_processes > 1 else []  # a callback costs time at each step
+    meter = Meter(train, write)
     # Where weights are divided, no process has them.
     records = train.record_every and first and (train.strategy != "fsdp" or train.n_processes == 1)
-    recorders = [Recorder(run, train.record_every, meter)] if records else []
-    quiet_lightning()
-    with stop_on_interrupt(control), bar or contextlib.nullcontext():
-        trainer = L.Trainer(
-            max_steps=train.steps,
-            min_epochs=0,  # a stop may come at any step
-            accelerator=accelerator,
-            devices=train.devices,
-            num_nodes=train.num_nodes,
-            strategy=make_strategy(train.strategy, train.n_processes),
-            plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
-            precision=precision,
-            callbacks=[meter, *recorders, Keeper(run, folder, control, bar), *watchers],
-            use_distributed_sampler=False,  # the data know their share
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            run.status = "finished" if run.step == train.steps or meter.plateau else "stopped"
-            run.message = meter.plateau if run.step < train.steps else ""
-        except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
-            raise KeyboardInterrupt from None
-        except Diverged as error:
-            kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
-            run.status = "diverged"
-            run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
-            if first:
-                warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
-        except Unwritable as error:
-            workers.end_others()
-            run.status, run.message = "stopped", str(error)
-            with contextlib.suppress(OSError):
-                run.write_status()
-            raise
-        except BaseException as error:
-            if is_severed(error):
-                workers.wait_for_news()
-            workers.end_others()
-            if not (workers.lost or is_severed(error)):
-                raise
-            run.status = "stopped"
-            run.message = f"{workers.lost or 'another process of this training is gone'}, after step {run.step}"
-            run.write_status()
-            raise ChildProcessError(
-                f"{run.name}: {run.message}; run this again to go on from step {run.saved_step}"
-            ) from error
-        finally:
-            workers.over.set()
-    with writing(run):
-        run.write_status()
-    if progress and first and run.step < train.steps and run.status != "diverged":
-        print(f"{run.name}: {run.status} after step {run.step} of {train.steps}; {run.message or way_on(run)}")
-
-
-def open_run(run: Run) -> tuple[Run, Path | None]:
-    """The run that is in this one's folder, cut back to its last checkpoint, and that checkpoint; else `run`, None.
-
-    Raises ValueError for a run with other settings, and for a damaged one.
-    """
-    if run.path is None or not (run.path / "config.json").is_file():
-        return run, None
-    held = Run.load(run.path)
-    different = differing_fields(what_it_computes(run), what_it_computes(held))
-    if different:
-        raise ValueError(
-            f"{run.path} holds another run ({'; '.join(different)}): choose another folder, or delete that one"
-        )
-    if held.finished:
-        return held, None
-    found = newest_whole(held.path)
-    if found.file is None:
-        return run, None
-    for file in found.damaged:
-        file.unlink()  # or it would count among the newest
-    if found.damaged:
-        lost = f"{found.damaged[0].name} is damaged ({found.reason})"
-        warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
-    if held.lost:
-        warnings.warn(f"{held.name}: lost from {held.path}: {held.lost}", stacklevel=3)
-    held.step = held.saved_step = found.step
-    held.folder.rows.cut(held.step)
-    held.status, held.message, held.train_config = "running", "", run.train_config
-    write_json(held.path / "config.json", held.config())
-    held.write_status()
-    return held, found.file
-
-
-def join_run(run: Run, folder: Path | None) -> tuple[Run, Path | None]:
-    """What a process that does not write takes from the folder where the first one opens the run."""
-    if folder is None or not (folder / "status.json").is_file():
-        return run, None
-    held = Run.load(folder)
-    if held.finished:
-        return held, None
-    found = newest_whole(folder)
-    run.step = run.saved_step = found.step
-    return run, found.file
-
-
-def what_it_computes(run: Run) -> dict:
-    """The settings of a run but for those of HOW."""
-    config = run.config()
-    return config | {"train": what_counts(config["train"])}
-
-
-def what_counts(train: dict) -> dict:
-    """The settings of a training but for those of HOW."""
-    return {name: value for name, value in train.items() if name not in HOW}
+    train_until_it_ends(
+        run,
+        folder,
+        checkpoint,
+        module,
+        data,
+        meter,
+        control,
+        first=first,
+        progress=progress,
+        n_processes=train.n_processes,
+        recorders=[Recorder(run, train.record_every, meter)] if records else [],
+        accelerator=accelerator,
+        devices=train.devices,
+        num_nodes=train.num_nodes,
+        strategy=make_strategy(train.strategy, train.n_processes),
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        precision=precision,
+    )

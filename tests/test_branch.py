@@ -114,7 +114,7 @@ KILLS = {
     "after that": (8, "minipolycom.branch.carried_over"),
     "while rows are copied": (5, "minipolycom.runs.Run.append"),
     "before the first step of its own": (5, "minipolycom.branch.train_run"),
-    "before the first checkpoint of its own": (5, "minipolycom.train.Keeper.save"),
+    "before the first checkpoint of its own": (5, "minipolycom.lifecycle.Keeper.save"),
 }
 
 

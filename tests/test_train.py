@@ -349,7 +349,7 @@ def test_stop_ends_a_paused_training(data):
 
 HOLDER = """
 import sys, time
-from minipolycom.train import alone_in
+from minipolycom.runs import alone_in
 from pathlib import Path
 with alone_in(Path(sys.argv[1])):
     print("held", flush=True)

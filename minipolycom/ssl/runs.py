@@ -9,13 +9,13 @@ The folder is that of every run (see `minipolycom.runs`). Its tables:
     factors   step, and a row of `probes.factor_rows`, for images made from known factors
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
-from minipolycom.checking import check_known
-from minipolycom.runs import STATUS_FIELDS, RunFolder, known_fields, reading
+from minipolycom.runs import BaseRun, RunFolder, known_fields, reading, status_in
 from minipolycom.ssl.encoders import NetworkConfig
 
 TABLES = ("losses", "ranks", "spectra", "probes", "factors")
@@ -24,44 +24,20 @@ LAST_ROWS = 5
 
 
 @dataclass(kw_only=True)
-class SSLRun:
+class SSLRun(BaseRun):
     """One training without labels. `table(name)` gives its rows as plain dicts, in the order of their measurement."""
 
-    name: str
+    TABLES: ClassVar[tuple[str, ...]] = TABLES
+
     network: NetworkConfig
-    train: object
-    data: dict
-    """The settings of the images, and a key of the images themselves: a run does not go on with changed ones."""
-    status: str = "running"
-    step: int = 0
-    saved_step: int = 0
-    """Step of the last checkpoint, or in memory of the last weights kept; 0 before the first."""
-    message: str = ""
-    path: Path | None = None
-    folder: RunFolder = field(default=None, repr=False)
-
-    def __post_init__(self):
-        self.folder = self.folder or RunFolder(self.path)
-
-    @property
-    def finished(self) -> bool:
-        return self.status == "finished"
-
-    def table(self, name: str) -> list[dict]:
-        """The rows of a table, first to last; none where the run wrote none. Raises ValueError for an unknown name."""
-        check_known("table", name, TABLES)
-        return self.folder.rows.table(name)
 
     def method(self) -> nn.Module:
         """The method with the last weights that were saved, in evaluation mode.
 
         Raises ValueError where none were, and for weights that cannot be read or are those of another method.
         """
-        weights = self.folder.weights()
-        if not weights:
-            raise ValueError(f"run {self.name!r} has no weights yet: it saves them at its first checkpoint")
-        method = self.train.make(self.network)
-        method.load_state_dict(weights)
+        method = self.train_config.make(self.network)
+        method.load_state_dict(self.weights())
         return method.eval()
 
     def summary(self) -> dict:
@@ -86,8 +62,8 @@ class SSLRun:
         seen = [row["collapse"] for row in ranks]
         losses = self.table("losses")
         return {
-            "method": self.train.method,
-            "seed": self.train.seed,
+            "method": self.train_config.method,
+            "seed": self.train_config.seed,
             "source": self.data["source"],
             "steps": self.step,
             "status": self.status,
@@ -129,17 +105,9 @@ class SSLRun:
         return {
             "name": self.name,
             "network": asdict(self.network),
-            "train": asdict(self.train),
+            "train": asdict(self.train_config),
             "data": self.data,
         }
-
-    def create(self) -> None:
-        """Make the folder and write what is known before the first step."""
-        self.folder.create(self.config())
-        self.write_status()
-
-    def write_status(self) -> None:
-        self.folder.write_status({name: getattr(self, name) for name in STATUS_FIELDS})
 
     @classmethod
     def load(cls, path: Path | str) -> "SSLRun":
@@ -157,12 +125,12 @@ class SSLRun:
             network = NetworkConfig(**known_fields(NetworkConfig, config["network"]))
             train = SSLConfig(**known_fields(SSLConfig, config["train"]))
             data = dict(config["data"])
-        steps = [row["step"] for row in folder.rows.table("losses")]
-        status = {"status": "stopped", "step": max(steps, default=0), "message": ""}
-        status["saved_step"] = max(folder.checkpoints(), default=0)
-        if folder.status:
-            with folder.unless_damaged("status.json"):
-                status = {name: folder.status[name] for name in STATUS_FIELDS}
         return cls(
-            name=config["name"], network=network, train=train, data=data, path=folder.path, folder=folder, **status
+            name=config["name"],
+            network=network,
+            train_config=train,
+            data=data,
+            path=folder.path,
+            folder=folder,
+            **status_in(folder),
         )

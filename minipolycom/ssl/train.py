@@ -5,27 +5,22 @@ interrupted ends with a checkpoint after the current step; called again with the
 there, with the same batches, the same views and the same numbers as if nothing had happened.
 """
 
-import contextlib
-import signal
-import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from minipolycom.checking import check_kinds, check_known, check_seed
-from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
-from minipolycom.control import Control, Diverged, quiet_lightning, stop_on_interrupt, way_on, writing
-from minipolycom.distributed import Workers, check_processes, is_first, is_severed, make_strategy
+from minipolycom.control import Control, Diverged, writing
+from minipolycom.distributed import check_processes, is_first, make_strategy
 from minipolycom.hardware import ACCELERATORS, PRECISIONS, pick_accelerator, pick_precision
-from minipolycom.runs import alone_in, differing_fields, replacing, write_json
+from minipolycom.lifecycle import opened, train_until_it_ends
 from minipolycom.ssl.encoders import NetworkConfig
 from minipolycom.ssl.filters import Filter
 from minipolycom.ssl.images import ViewBatch, ViewData
@@ -36,9 +31,6 @@ from minipolycom.ssl.processes import gathered, train_as_one
 from minipolycom.ssl.runs import SSLRun
 from minipolycom.train import learning_rate
 
-HOW = ("accelerator", "devices", "keep_checkpoints")
-"""Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same numbers."""
-
 COLLAPSE_PATIENCE = 5
 """Measurements in a row that must show a collapse before a training stops: early in training, ranks dip and recover."""
 
@@ -46,6 +38,10 @@ COLLAPSE_PATIENCE = 5
 @dataclass(frozen=True, kw_only=True)
 class SSLConfig:
     """How a method is trained. Raises ValueError, when it is made, for a setting that cannot work."""
+
+    HOW: ClassVar[tuple[str, ...]] = ("accelerator", "devices", "keep_checkpoints")
+    """Settings that say how a run is computed, not what: it may go on with others, up to rounding with the same
+    numbers."""
 
     method: str = "simsiam"
     """Name of the recipe, such as simsiam, byol, swav, dino, rdm_simsiam_target; those with a filter take another one
@@ -180,6 +176,11 @@ class Learner(L.LightningModule):
         if hasattr(self.method, "after_step"):
             self.method.after_step((self.global_step + 1) / self.config.steps)
 
+    def check(self, batch: ViewBatch) -> None:
+        """Raise Diverged unless the weights are finite."""
+        if not all(weight.isfinite().all() for weight in self.method.state_dict().values()):
+            raise Diverged(f"weights are no longer finite after step {self.global_step}")
+
     def all_outputs(self) -> Outputs:
         """The outputs of the last step, with the rows of all processes."""
         if self.trainer.world_size == 1:
@@ -226,9 +227,20 @@ class Meter(L.Callback):
         self.started = time.perf_counter()
 
     @property
-    def collapsed(self) -> bool:
+    def ended(self) -> bool:
         """Whether a training that should stop at a collapse has shown one for long enough."""
         return self.config.stop_on_collapse and self.collapsed_rows >= COLLAPSE_PATIENCE
+
+    def message(self, run: SSLRun) -> str:
+        return describe_collapse(run.table("ranks")[-1], run.network) if self.collapsed_rows else ""
+
+    def progress(self, run: SSLRun) -> str:
+        losses, ranks = (run.table(name)[-1:] for name in ("losses", "ranks"))
+        if not (losses and ranks):
+            return ""
+        said = f"loss {losses[0]['loss']:.3f}, rank {ranks[0]['erank_online']:.1f} online"
+        collapse = f", {ranks[0]['collapse']} collapse" if ranks[0]["collapse"] else ""
+        return f"{said}, {ranks[0]['erank_target']:.1f} target{collapse}"
 
     def mean_loss(self, trainer: L.Trainer) -> float:
         summed = torch.as_tensor(self.summed_loss)
@@ -240,7 +252,7 @@ class Meter(L.Callback):
         self.collapsed_rows = self.collapsed_rows + 1 if ranks["collapse"] else 0
         self.row(trainer, "ranks", ranks)
         self.row(trainer, "spectra", spectrum_row(outputs))
-        if self.collapsed:
+        if self.ended:
             trainer.should_stop = True
 
     def probe(self, trainer: L.Trainer, module: Learner) -> None:
@@ -251,60 +263,6 @@ class Meter(L.Callback):
 
     def row(self, trainer: L.Trainer, table: str, values: dict) -> None:
         self.write(table, {"step": trainer.global_step, **values})
-
-
-class Keeper(L.Callback):
-    """Between two steps, after the rows are written: save what is due, wait while paused, stop when told to.
-
-    `folder` is where checkpoints go, the same in all processes; `run` has it as its path in the one that writes.
-    """
-
-    def __init__(self, run: SSLRun, folder: Path | None, control: Control, bar: tqdm | None):
-        self.run, self.folder, self.control, self.bar = run, folder, control, bar
-
-    def on_train_start(self, trainer: L.Trainer, module: Learner) -> None:
-        if trainer.strategy.broadcast(trainer.global_step) != trainer.global_step:
-            raise ValueError(f"the processes see different checkpoints in {self.folder}: put it on a disk they share")
-        if threading.current_thread() is threading.main_thread():  # Lightning has its own way, which saves nothing
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: Learner, *_) -> None:
-        step, last = trainer.global_step, trainer.global_step == module.config.steps
-        self.run.step = step
-        if self.bar is not None:
-            self.show()
-        if self.control.paused and trainer.world_size == 1:
-            self.save(trainer, module)  # whatever happens during a long pause, nothing is lost
-            self.control.wait_while_paused()
-        if trainer.strategy.reduce_boolean_decision(self.control.stopped, all=False) and not last:
-            trainer.should_stop = True
-        if trainer.should_stop or last or step % module.config.checkpoint_every == 0:
-            self.save(trainer, module)
-
-    def save(self, trainer: L.Trainer, module: Learner) -> None:
-        weights = module.method.state_dict()
-        if not all(value.isfinite().all() for value in weights.values()):  # what is kept is good
-            raise Diverged(f"weights are no longer finite after step {trainer.global_step}")
-        with writing(self.run):
-            if self.folder:
-                file = checkpoint_file(self.folder, self.run.step)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(file) if trainer.is_global_zero else contextlib.nullcontext(file) as place:
-                    trainer.save_checkpoint(place)  # in which all processes take part, and one writes
-            self.run.folder.rows.compact()
-            self.run.folder.keep(weights)
-            self.run.saved_step = self.run.step
-            self.run.write_status()
-            if self.run.path:
-                keep_newest(self.run.path, module.config.keep_checkpoints)
-
-    def show(self) -> None:
-        losses, ranks = (self.run.table(name)[-1:] for name in ("losses", "ranks"))
-        if losses and ranks:
-            said = f"loss {losses[0]['loss']:.3f}, rank {ranks[0]['erank_online']:.1f} online"
-            collapse = f", {ranks[0]['collapse']} collapse" if ranks[0]["collapse"] else ""
-            self.bar.set_postfix_str(f"{said}, {ranks[0]['erank_target']:.1f} target{collapse}", refresh=False)
-        self.bar.update(self.run.step - self.bar.n)
 
 
 def fit_ssl(
@@ -348,64 +306,14 @@ def fit_ssl(
     run = SSLRun(
         name=name or train.method,
         network=replace(network or NetworkConfig(), channels=channels, size=size),
-        train=train,
+        train_config=train,
         data={**data.settings, "content": data.key},
         path=folder if is_first(train.devices) else None,
     )
-    with alone_in(run.path):
-        run, checkpoint = open_run(run) if run.path else join_run(run, folder)
+    with opened(run, folder) as (run, checkpoint):
         if not run.finished:
             train_run(run, folder, checkpoint, data, accelerator, precision, control, on_row, progress)
     return run
-
-
-def open_run(run: SSLRun) -> tuple[SSLRun, Path | None]:
-    """The run that is in this one's folder, cut back to its last checkpoint, and that checkpoint; else `run`, None.
-
-    Raises ValueError for a run with other settings, and for a damaged one.
-    """
-    if not (run.path / "config.json").is_file():
-        return run, None
-    held = SSLRun.load(run.path)
-    different = differing_fields(what_it_computes(run), what_it_computes(held))
-    if different:
-        raise ValueError(
-            f"{run.path} holds another run ({'; '.join(different)}): choose another folder, or delete that one"
-        )
-    if held.finished:
-        return held, None
-    found = newest_whole(held.path)
-    if found.file is None:
-        return run, None
-    for file in found.damaged:
-        file.unlink()  # or it would count among the newest
-    if found.damaged:
-        lost = f"{found.damaged[0].name} is damaged ({found.reason})"
-        warnings.warn(f"{held.name}: {lost}; training goes on from step {found.step}", stacklevel=3)
-    held.step = held.saved_step = found.step
-    held.folder.rows.cut(held.step)
-    held.status, held.message, held.train = "running", "", run.train
-    write_json(held.path / "config.json", held.config())
-    held.write_status()
-    return held, found.file
-
-
-def join_run(run: SSLRun, folder: Path | None) -> tuple[SSLRun, Path | None]:
-    """What a process that does not write takes from the folder where the first one opens the run."""
-    if folder is None or not (folder / "status.json").is_file():
-        return run, None
-    held = SSLRun.load(folder)
-    if held.finished:
-        return held, None
-    found = newest_whole(folder)
-    run.step = run.saved_step = found.step
-    return run, found.file
-
-
-def what_it_computes(run: SSLRun) -> dict:
-    """The settings of a run but for those of HOW."""
-    config = run.config()
-    return config | {"train": {name: value for name, value in config["train"].items() if name not in HOW}}
 
 
 def train_run(
@@ -420,7 +328,7 @@ def train_run(
     progress: bool,
 ) -> None:
     """Train a run from a checkpoint, or from the beginning, until it ends in one of its ways."""
-    train = run.train
+    train = run.train_config
     first = is_first(train.devices)
     data.start_step = run.step
     method = train.make(run.network)
@@ -434,57 +342,26 @@ def train_run(
 
     def write(table: str, row: dict) -> None:
         with writing(run):
-            run.folder.rows.append(table, row)
+            run.append(row, table)
         if on_row is not None and first:
             on_row(table, row)
 
-    shown = progress and first
-    bar = tqdm(total=train.steps, initial=run.step, desc=run.name, unit="step", mininterval=0.3) if shown else None
-    meter, workers = Meter(train, data, write), Workers()
-    quiet_lightning()
-    with stop_on_interrupt(control), bar or contextlib.nullcontext():
-        trainer = L.Trainer(
-            max_steps=train.steps,
-            min_epochs=0,  # a stop may come at any step
-            accelerator=accelerator,
-            devices=train.devices,
-            strategy=make_strategy("ddp", train.devices),
-            use_distributed_sampler=False,  # the data know their share
-            precision=precision,
-            callbacks=[meter, Keeper(run, folder, control, bar), workers],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        try:
-            trainer.fit(Learner(method, train), datamodule=data, ckpt_path=checkpoint, weights_only=True)
-            run.status = "finished" if run.step == train.steps or meter.collapsed else "stopped"
-            run.message = describe_collapse(run.table("ranks")[-1], run.network) if meter.collapsed_rows else ""
-        except SystemExit:  # what Lightning makes of a second interrupt would end a notebook's kernel
-            raise KeyboardInterrupt from None
-        except Diverged as error:
-            kept = f" (the checkpoint of step {run.saved_step} is kept)" if run.saved_step else ""
-            run.status = "diverged"
-            run.message = f"training stopped because it diverged: {error}{kept}; lower the learning rate"
-            if first:
-                warnings.warn(f"{run.name}: {run.message}", stacklevel=2)
-        except BaseException as error:
-            workers.end_others()
-            if not (workers.lost or is_severed(error)):
-                raise
-            run.status = "stopped"
-            run.message = f"{workers.lost or 'another process of this training is gone'}, after step {run.step}"
-            run.write_status()
-            raise ChildProcessError(
-                f"{run.name}: {run.message}; run this again to go on from step {run.saved_step}"
-            ) from error
-        finally:
-            workers.over.set()
-    with writing(run):
-        run.write_status()
-    if shown and run.step < train.steps and run.status != "diverged":
-        print(f"{run.name}: {run.status} after step {run.step} of {train.steps}; {run.message or way_on(run)}")
+    train_until_it_ends(
+        run,
+        folder,
+        checkpoint,
+        Learner(method, train),
+        data,
+        Meter(train, data, write),
+        control,
+        first=first,
+        progress=progress,
+        n_processes=train.devices,
+        accelerator=accelerator,
+        devices=train.devices,
+        strategy=make_strategy("ddp", train.devices),
+        precision=precision,
+    )
 
 
 def describe_collapse(row: dict, network: NetworkConfig) -> str:
