@@ -136,8 +136,10 @@ def flat(value: object) -> list:
 
 
 def same(one: object, other: object) -> bool:
-    pairs = list(zip(flat(one), flat(other), strict=False))
-    return len(flat(one)) == len(flat(other)) and all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+    return len(flat(one)) == len(flat(other)) and all(
+        a.shape == b.shape and torch.equal(a, b) if isinstance(a, Tensor) else a == b
+        for a, b in zip(flat(one), flat(other), strict=True)
+    )
 
 
 def cached(function: Callable) -> Callable:
@@ -145,7 +147,7 @@ def cached(function: Callable) -> Callable:
     known = {}
 
     def answer(*arguments):
-        key = tuple(tuple(leaf.shape) for leaf in flat(arguments)), flat(arguments)[0].dtype
+        key = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in flat(arguments))
         return known.setdefault(key, function(*arguments))
 
     return answer
