@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import lightning as L
+from lightning.pytorch.profilers import PassThroughProfiler
 from tqdm.auto import tqdm
 
 from minipolycom.checkpoints import checkpoint_file, keep_newest, newest_whole
@@ -95,6 +96,15 @@ def what_it_computes(run: BaseRun) -> dict:
 def what_counts(train: dict, how: Sequence[str]) -> dict:
     """The settings of a training but for those named in `how`."""
     return {name: value for name, value in train.items() if name not in how}
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing, as Lightning's own, which makes a context anew for each of the twenty hooks of a step."""
+
+    nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> contextlib.AbstractContextManager:
+        return self.nothing
 
 
 class Keeper(L.Callback):
@@ -185,6 +195,7 @@ def train_until_it_ends(
             max_steps=steps,
             min_epochs=0,  # a stop may come at any step
             callbacks=[meter, *recorders, Keeper(run, folder, control, meter, bar), *watchers],
+            profiler=NoProfiler(),
             use_distributed_sampler=False,  # the data know their share
             logger=False,
             enable_checkpointing=False,

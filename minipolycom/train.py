@@ -184,6 +184,12 @@ class LanguageModel(L.LightningModule):
         self.gradient_norm: Tensor = torch.tensor(0.0)
         self.diverged_at: Tensor = torch.tensor(NEVER)
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "_current_fx_name":  # some twenty times a step; torch would look whether it is a weight each time
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_model(self) -> None:
         divided = self.device_mesh is not None  # by strategy="fsdp"
         if self.config.compile:

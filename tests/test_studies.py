@@ -20,7 +20,7 @@ from minipolycom.learn.paper_map import STATUSES, Claim, paper_map, read_claims
 from minipolycom.learn.tiers import TIERS
 from minipolycom.model import GPTConfig
 from minipolycom.studies import running
-from minipolycom.studies.catalogue import STUDIES, exponents, ranks_compared, speed
+from minipolycom.studies.catalogue import STUDIES, exponents, ranks_bridged, ranks_compared, speed
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
 from minipolycom.studies.records import Record, largest, read_records
 from minipolycom.studies.results import recorded_claims, results
@@ -291,7 +291,7 @@ def test_the_pieces_of_a_study_can_be_made(name, tier):
     compared = {
         arm for each in STUDIES[name].statements for line in each.comparisons for arm in (line.first, line.second)
     }
-    assert compared <= {"", *arms}
+    assert compared <= {"", *arms} | ({"all"} if name == "bridge" else set())  # what is measured over all arms at once
     assert {piece.seed >= TUNING_SEED for piece in pieces if piece.phase == "main"} == {False}
     assert {piece.seed >= TUNING_SEED for piece in pieces if piece.phase == "rate"} <= {True}
 
@@ -364,6 +364,26 @@ def test_ranks_at_equal_loss_are_those_of_the_step_that_reaches_it():
     assert (found["gelu"]["weight_rank"], found["gelu"]["weight_rank_at_loss"]) == (5, 6)
 
 
+def test_the_rank_that_an_activation_adds_is_held_against_the_loss():
+    gains, losses = {"a": 3.0, "b": 1.0, "c": -2.0, "diverged": 5.0}, {"a": 1.0, "b": 1.5, "c": 2.0, "diverged": None}
+    rows = [
+        {"table": table, "arm": arm, "group": arm, "phase": "main", "seed": 0, **columns}
+        for arm in gains
+        for table, columns in (
+            ("end", {"loss": losses[arm]}),
+            ("ranks", {"step": 0, "rank_in": 0.0, "rank_out": 9.0}),
+            ("ranks", {"step": 1, "rank_in": 10.0, "rank_out": 10.0 + gains[arm]}),
+        )
+    ]
+    found = ranks_bridged(rows)
+    assert {row["arm"]: row["rank_gain"] for row in found if "rank_gain" in row} == gains
+    assert [row["gain_with_loss"] for row in found if row["arm"] == "all"] == [-1.0]
+    for row in rows:
+        row["rank_out"] = row.get("rank_in", 0.0)  # no gain anywhere: nothing goes with anything
+    with pytest.warns(RuntimeWarning, match="constant"):
+        assert not [row for row in ranks_bridged(rows) if row["arm"] == "all"]
+
+
 def sizes_that_follow_a_law() -> list[dict]:
     return [
         {"table": "end", "phase": "main", "arm": arm, "group": "", "seed": seed, "width": width, "parameters": width**2,
@@ -428,7 +448,7 @@ def test_a_record_says_what_was_computed_where_and_when(dense):
 
 def test_the_first_piece_of_a_record_is_computed_again(dense):
     record, _ = dense
-    assert again(record) == "the same 4 rows as recorded, to the last digit"
+    assert again(record) == "the same 7 rows as recorded, to the last digit"
     changed = replace(record, rows=[record.rows[0] | {"loss": 0.0}, *record.rows[1:]])
     assert "the rows differ from the recorded ones from row 1 on" in again(changed)
     assert "from row 2 on" in difference([{"a": 1}], [{"a": 1}, {"a": 2}])

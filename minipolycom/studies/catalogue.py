@@ -4,7 +4,10 @@ Nothing here is tuned until it looks like a paper: the grids and sizes were set 
 what a study decides stands here beside what it trains. A size changes for every arm at once, or not at all.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from scipy.stats import spearmanr
 
 from minipolycom.activations import ACTIVATION_NAMES, START
 from minipolycom.ssl.measures import DIMENSIONAL_RANK
@@ -29,7 +32,7 @@ SMOKE = {
     "tuning_seeds": 1,
     "train": {
         "steps": 6, "warmup_steps": 2, "log_every": 3, "eval_every": 3, "eval_batches": 1, "checkpoint_every": 3,
-        "record_every": 0, "keep_checkpoints": 1, "accelerator": "cpu", "precision": "32-true",
+        "record_every": 3, "keep_checkpoints": 1, "accelerator": "cpu", "precision": "32-true",
     },
     "scale": "a few steps of a model that can learn nothing",
 }  # fmt: skip
@@ -42,7 +45,7 @@ CPU = {
     "tuning_seeds": 1,
     "train": {
         "steps": 600, "warmup_steps": 60, "log_every": 20, "eval_every": 50, "eval_batches": 16,
-        "checkpoint_every": 100, "record_every": 0, "keep_checkpoints": 1, "accelerator": "cpu",
+        "checkpoint_every": 100, "record_every": 50, "keep_checkpoints": 1, "accelerator": "cpu",
         "precision": "32-true",
     },
     "scale": "2 layers of width 128, 600 steps of 16 windows of 128 tokens, a learning rate of its own for each arm",
@@ -56,7 +59,7 @@ GPU = {
     "tuning_seeds": 1,
     "train": {
         "steps": 3100, "warmup_steps": 200, "log_every": 50, "eval_every": 100, "eval_batches": 16,
-        "checkpoint_every": 500, "record_every": 0, "keep_checkpoints": 1, "accelerator": "cuda",
+        "checkpoint_every": 500, "record_every": 100, "keep_checkpoints": 1, "accelerator": "cuda",
         "precision": "bf16-mixed",
     },
     "scale": "8 layers of width 512, 3,100 steps of 64 windows of 512 tokens, a learning rate of its own for each arm",
@@ -312,7 +315,7 @@ def ranks_compared(rows: list[dict]) -> list[dict]:
         own = [row for row in rows if row["table"] == "ranks" and (row["arm"], row["seed"]) == (arm, seed)]
         reached = steps_to_target([(row["step"], row["loss"]) for row in curve], target).step
         then = next(row for row in own if row["step"] >= reached)
-        names = [name for name in ("weight_rank", "activation_rank", "similarity") if name in own[-1]]
+        names = [name for name in ("weight_rank", "rank_in", "rank_out", "similarity") if name in own[-1]]
         derived.append(
             {"table": "derived", **{name: own[-1][name] for name in ("arm", "group", "phase", "seed")}}
             | {name: own[-1][name] for name in names}
@@ -324,15 +327,11 @@ def ranks_compared(rows: list[dict]) -> list[dict]:
 
 RANK: Arms = {name: DENSE[name] for name in ("relu", "gelu", "swiglu", "polyrelu", "polynorm")}
 OTHERS = ("relu", "gelu", "swiglu")
-RECORDED = {"smoke": 3, "cpu": 50, "gpu": 100}
 rank = language_study(
     RANK,
     name="rank",
     question="Do polynomial compositions raise the rank of the weights, and is that why they train better?",
-    tiers={
-        name: changed(tier, {"record_every": RECORDED[name], "log_every": tier["train"]["log_every"]})
-        for name, tier in (("smoke", SMOKE), ("cpu", CPU), ("gpu", GPU))
-    },
+    tiers=at_every_tier(),
     statements=(
         Statement(
             claim="weight-rank",
@@ -357,6 +356,49 @@ rank = language_study(
         ),
     ),
     derive=ranks_compared,
+    baseline="relu",
+)
+
+
+def ranks_bridged(rows: list[dict]) -> list[dict]:
+    """For each run, by how much the activation raises the effective rank of what passes it, at the last step; and for
+    each seed how the losses of all arms go with that: Spearman's correlation, in a row of the arm "all"."""
+    losses = {(row["arm"], row["seed"]): row.get("loss") for row in rows if row["table"] == "end"}
+    last = {(row["arm"], row["seed"]): row for row in rows if row["table"] == "ranks"}
+    derived, by_seed = [], {}
+    for (arm, seed), row in last.items():
+        gain, loss = row["rank_out"] - row["rank_in"], losses[arm, seed]
+        derived.append({"table": "derived", "arm": arm, "group": arm, "phase": "main", "seed": seed, "rank_gain": gain})
+        if loss is not None:
+            by_seed.setdefault(seed, []).append((gain, loss))
+    for seed, pairs in by_seed.items():
+        correlation = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        if math.isfinite(correlation):
+            label = {"arm": "all", "group": "all", "phase": "main", "seed": seed}
+            derived.append({"table": "derived", **label, "gain_with_loss": correlation})
+    return derived
+
+
+bridge = language_study(
+    DENSE,
+    name="bridge",
+    question="In language models, does an activation that raises the rank of what passes it train better?",
+    tiers=at_every_tier(),
+    statements=(
+        Statement(
+            text="PolyNorm raises the effective rank of what passes it",
+            comparisons=(Comparison(measure="rank_gain", first="polynorm", low=0.0),),
+        ),
+        Statement(
+            text="PolyNorm raises it more than ReLU and GELU do",
+            comparisons=higher("polynorm", "relu", "gelu", measure="rank_gain"),
+        ),
+        Statement(
+            text="An activation that raises the rank more has a lower loss (Spearman's correlation below 0)",
+            comparisons=(Comparison(measure="gain_with_loss", first="all", high=0.0),),
+        ),
+    ),
+    derive=ranks_bridged,
     baseline="relu",
 )
 
@@ -529,8 +571,8 @@ SSL_TIERS = {
     | {"batch_size": 32, "network": TINY, "train": trained(4, log_every=2, measure_every=2)}
     | {"scale": "a few steps of networks that can learn nothing"},
     "cpu": SSL
-    | {"train": trained(1200)}
-    | {"scale": "1,797 pictures of digits, 8 x 8 pixels, 1,200 steps of 256, instead of ImageNet"},
+    | {"train": trained(300)}
+    | {"scale": "1,797 pictures of digits, 8 x 8 pixels, 300 steps of 256, instead of ImageNet"},
     "gpu": SSL
     | {"network": {"width": 32}, "train": trained(4800, "cuda")}
     | {"scale": "1,797 pictures of digits, 8 x 8 pixels, 4,800 steps of 256, instead of ImageNet"},
@@ -608,6 +650,8 @@ sigma = Study(
 
 STUDIES: dict[str, Study] = {
     study.name: study
-    for study in (dense, moe, order, start, composition, rank, scaling, overhead, precision, ssl_methods, sigma)
-}
+    for study in (
+        dense, moe, order, start, composition, rank, bridge, scaling, overhead, precision, ssl_methods, sigma
+    )
+}  # fmt: skip
 """Each study by its name."""

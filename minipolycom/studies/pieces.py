@@ -30,8 +30,9 @@ from minipolycom.train import TrainConfig, fit
 CLOCKS = ("seconds", "milliseconds", "time_ratio")
 """Columns that no second run repeats to the last digit."""
 
-MATRICES, ACTIVE = ("up", "down"), ("preactivation", "hidden")
-"""Tensors whose ranks are averaged: the weights of the paper's figure, and what the activation takes and gives."""
+RANKS = {"weight_rank": ("up", "down"), "rank_in": ("preactivation",), "rank_out": ("hidden",)}
+"""By column, the tensors whose ranks are averaged: the weights of the paper's figure, what the activation takes, and
+what it gives."""
 
 
 class Interrupted(Exception):
@@ -87,14 +88,14 @@ def language(piece: Piece, folder: Path, control: Control) -> list[dict]:
 
 
 def ranks(run) -> list[dict]:
-    """By step, the mean over layers of the effective ranks of the feed-forward's matrices and of what passes the
-    activation, and of the cosine similarity between layers; where the run recorded them."""
+    """By step, the mean over layers of the effective ranks of the feed-forward's matrices and of what enters and leaves
+    the activation, and of the cosine similarity between layers; where the run recorded them."""
     rows: dict[int, dict] = {}
     spectra, similarity = run.table("spectra"), run.table("similarity")
     for step in sorted({row["step"] for row in spectra}):
         now = [row for row in spectra if row["step"] == step]
         rows[step] = {"step": step}
-        for name, tensors in (("weight_rank", MATRICES), ("activation_rank", ACTIVE)):
+        for name, tensors in RANKS.items():
             rows[step][name] = statistics.fmean(row["effective_rank"] for row in now if row["tensor"] in tensors)
         cosines = [row["cosine"] for row in similarity if row["step"] == step]
         if cosines:

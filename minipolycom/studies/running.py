@@ -18,6 +18,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from minipolycom.control import Control
@@ -25,6 +26,10 @@ from minipolycom.runs import commit, environment, write_json
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
 from minipolycom.studies.records import Record
 from minipolycom.studies.study import Piece, Study, chosen_rates, judge, seeds_of
+
+THREADS = 1
+"""Threads of torch that a piece is computed with: so a CPU's sums are the same on however many cores, and as many
+processes as there are cores share the work without waiting for one another."""
 
 
 def run_study(
@@ -108,24 +113,34 @@ class Worker:
 def finished(piece: Piece, folder: Path, control: Control) -> dict:
     """A piece with its rows, and where, when and from which code they come."""
     began = time.perf_counter()
-    rows = KINDS[piece.kind](piece, folder, control)
+    rows = rows_of(piece, folder, control)
     return {
         "piece": asdict(piece),
         "seconds": round(time.perf_counter() - began, 1),
         "date": datetime.now(UTC).isoformat("T", "seconds"),
         "commit": commit(),
         "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "environment": environment(),
+        "environment": environment() | {"threads": THREADS},
         "n_rows": len(rows),
         "rows": rows,
     }
+
+
+def rows_of(piece: Piece, folder: Path, control: Control) -> list[dict]:
+    """The rows of a piece, and torch left with as many threads as it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        return KINDS[piece.kind](piece, folder, control)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def again(record: Record) -> str:
     """Compute a record's first piece once more; one line that says whether its rows are the recorded ones."""
     piece = Piece(**record.pieces[0]["piece"])
     with tempfile.TemporaryDirectory() as folder:
-        rows = KINDS[piece.kind](piece, Path(folder) / "run", Control())
+        rows = rows_of(piece, Path(folder) / "run", Control())
     recorded = record.rows[: record.pieces[0]["n_rows"]]
     return difference(repeatable(recorded), repeatable(rows))
 

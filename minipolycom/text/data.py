@@ -160,6 +160,10 @@ class TokenData(LightningDataModule):
         """This process's slice of the windows of a batch; of a last batch that is smaller, perhaps none."""
         return np.array_split(starts, self.n_processes)[self.rank]
 
+    def transfer_batch_to_device(self, batch: TokenBatch, device: torch.device, dataloader_idx: int) -> TokenBatch:
+        # Lightning would look for tensors in whatever a batch may be, each time; ours is two of them.
+        return TokenBatch(*(tokens.to(device, non_blocking=True) for tokens in batch))
+
     @property
     def tokenizer(self) -> Tokenizer:
         return self._packed.tokenizer
