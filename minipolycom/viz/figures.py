@@ -58,8 +58,11 @@ def table(figure: BaseFigure) -> pd.DataFrame:
     """The numbers of a figure: one column per curve or row of bars, the horizontal axis as index.
 
     Curves that were measured at different places share the index; where one has no value it says NaN. Where names
-    stand along the vertical axis, they are the index; the ends of error bars are columns of their own.
+    stand along the vertical axis, they are the index; the ends of error bars are columns of their own. A figure whose
+    curves are not what one would read in a table brings its own along, as `layout.meta["numbers"]`.
     """
+    if figure.layout.meta and "numbers" in figure.layout.meta:
+        return pd.DataFrame.from_dict(figure.layout.meta["numbers"], orient="tight")
     if figure.layout.yaxis.categoryarray is not None:
         return _table_of_names(figure)
     columns = []
@@ -109,12 +112,16 @@ def show(figure: BaseFigure) -> None:
 
 def fold(figure: BaseFigure, most_rows: int = 24) -> str:
     """HTML: the description and the numbers of a figure, folded; a long table is thinned out evenly."""
-    numbers = table(figure)
+    return folded(alt(figure), table(figure), most_rows)
+
+
+def folded(sentence: str, numbers: pd.DataFrame, most_rows: int = 24) -> str:
+    """`fold` of a description and a table."""
     stride = max(1, -(-len(numbers) // most_rows))
     thinned = "" if stride == 1 else f"<p>Every {stride}th of {len(numbers)} rows.</p>"
     body = numbers.iloc[::stride].to_html(border=0, float_format=lambda v: f"{v:.4g}", na_rep="")
     summary = "<summary>Description and numbers</summary>"
-    return f"<details>{summary}<p>{html.escape(alt(figure))}</p>{thinned}{body}</details>"
+    return f"<details>{summary}<p>{html.escape(sentence)}</p>{thinned}{body}</details>"
 
 
 def in_colab() -> bool:

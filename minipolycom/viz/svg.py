@@ -122,7 +122,7 @@ class _Panel:
     def marks(self, trace) -> Iterator[str]:
         """The lines, dots, bars or cells of one trace."""
         if trace.type == "heatmap":
-            yield from self._cells(np.array(trace.z, dtype=float), trace.name)
+            yield from self._cells(np.array(trace.z, dtype=float), trace)
         elif trace.type == "bar":
             yield from self._bars(trace)
         else:
@@ -176,9 +176,10 @@ class _Panel:
             if text:
                 yield _text(x, min(y, base) - 6, text, "middle", 12)
 
-    def _cells(self, z, name: str) -> Iterator[str]:
-        low, high = np.nanmin(z), np.nanmax(z)
-        yield _text(self.right, self.top - 8, f"{name}: dark {low:.4g}, bright {high:.4g}", anchor="end", size=12)
+    def _cells(self, z, trace) -> Iterator[str]:
+        low = np.nanmin(z) if trace.zmin is None else trace.zmin
+        high = np.nanmax(z) if trace.zmax is None else trace.zmax
+        yield _text(self.right, self.top - 8, f"{trace.name}: dark {low:.4g}, bright {high:.4g}", anchor="end", size=12)
         width, height = (self.right - self.left) / z.shape[1], (self.bottom - self.top) / z.shape[0]
         for (i, j), value in np.ndenumerate(z):
             if np.isfinite(value):
