@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import plotly.graph_objects as go
@@ -79,15 +80,16 @@ def patches(
     figure.add_scatter(x=places, y=blend, name="blend", mode="lines", line=grey, **panel(2))
     figure.update_xaxes(title="x")
     head_panels(figure)
+    off = np.abs(blend - wanted).max()
     return describe(
         figure,
-        f"{title}. {len(weights)} bumps add up to between {total.min():.3g} and {total.max():.3g}; the blend of their polynomials is off the target by at most "
-        f"{np.abs(blend - wanted).max():.3g}.",
+        f"{title}. {len(weights)} bumps add up to between {total.min():.3g} and {total.max():.3g}; the blend of their "
+        f"polynomials is off the target by at most {off:.3g}.",
     )
 
 
 def errors_over_size(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, tuple[Sequence[Real], Sequence[Real]]],
     title: str,
     xlabel: str = PARAMETERS,
     ylabel: str = ERROR,
@@ -118,10 +120,10 @@ def rates(curves: Mapping[str, Sequence[Mapping]], title: str) -> go.Figure:
     """
     figure, look, told = blank(title, PARAMETERS, ERROR), styles(curves), []
     for name, rows in curves.items():
-        sizes = np.array([row["parameters"] for row in rows], dtype=float)
-        errors = np.array([row["error"] for row in rows], dtype=float)
-        rate = fit_rate(sizes.tolist(), errors.tolist())
-        law = np.exp(np.log(errors).mean() + rate.slope * (np.log(sizes) - np.log(sizes).mean()))
+        sizes, errors = _columns(rows)
+        rate = fit_rate(sizes, errors)
+        along = np.log(sizes) - np.log(sizes).mean()
+        law = np.exp(np.log(errors).mean() + rate.slope * along)
         colour, dash = look[name]
         figure.add_scatter(
             x=sizes, y=errors, name=f"{name}, measured", mode="markers", marker=dict(size=8, color=colour),
@@ -166,7 +168,7 @@ def fits(
             legendgroup=name,
         )  # fmt: skip
         told.append(f"{name} from {medians[0]:.3g} at {min(by_size)} to {medians[-1]:.3g} at {max(by_size)}")
-    sizes, errors = ([row[key] for row in construction] for key in ("parameters", "error"))
+    sizes, errors = _columns(construction)
     figure.add_scatter(
         x=sizes, y=errors, name="construction", mode="lines+markers", line=dict(color=NEUTRAL, width=2.5),
         marker=dict(size=8, color=NEUTRAL),
@@ -176,7 +178,11 @@ def fits(
     return describe(figure, f"{title}. Over {PARAMETERS}, medians over seeds: {'; '.join(told)}.")
 
 
-def _check_pairs(name: str, sizes: Sequence[float], errors: Sequence[float]) -> None:
+def _columns(rows: Sequence[Mapping]) -> tuple[list[int], list[float]]:
+    return [row["parameters"] for row in rows], [row["error"] for row in rows]
+
+
+def _check_pairs(name: str, sizes: Sequence[Real], errors: Sequence[Real]) -> None:
     if len(sizes) != len(errors) or not len(sizes):
         raise ValueError(f"curve {name!r} needs one error for each size; got {len(sizes)} sizes, {len(errors)} errors")
 
