@@ -16,7 +16,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from minipolycom.activations import GATED
+from minipolycom.activations import ACTIVATIONS, GATED
 from minipolycom.model import GPTConfig
 from minipolycom.viz.drawing import blank, describe, head_panels, panel
 from minipolycom.viz.figures import folded
@@ -64,10 +64,11 @@ def block_diagram(config: GPTConfig) -> Drawing:
     ]
     gated = config.activation in GATED
     function = GATED.get(config.activation, config.activation)
+    coefficients = sum(parameter.numel() for parameter in ACTIVATIONS[function]().parameters())
     up = ("gate, up", "2 F × D") if gated else ("up", "F × D")
     feed_forward = [("norm", "D"), up, (function, "· up" if gated else "F → F"), ("down", "D × F")]
 
-    stream, top, box, gap, x = 176, 52, 76, 14, 40
+    stream, top, box, gap, x = 150, 46, 70, 8, 20
     parts = [_line(12, stream, WIDTH - 20, stream, PALETTE["blue"], 5)]
     parts += [_text(12, stream + 28, "the residual stream, B T D", "start", PALETTE["blue"])]
     for name, inside, boxes in (("attention", "B H T K", attention), ("feed-forward", "B T F", feed_forward)):
@@ -95,14 +96,14 @@ def block_diagram(config: GPTConfig) -> Drawing:
                 D * D,
                 D,
                 (1 + gated) * config.d_ff * D,
-                _coefficients(config),
+                coefficients,
                 D * config.d_ff,
             ],
         }
     ).set_index("part")
     told = ", ".join(f"{part} {count:,}" for part, count in numbers["parameters"].items())
     return _drawing(
-        parts, 216, numbers,
+        parts, 188, numbers,
         f"A transformer block with {function}: the residual stream runs from left to right; attention (norm, q k v, "
         f"rotate, attend, out) reads from it and adds to it, then the feed-forward (norm, {up[0]}, {function}, down) "
         f"does. D = {D}, H = {H}, K = {K}, F = {config.d_ff}. Parameters: {told}.",
@@ -145,13 +146,6 @@ def matrices_to_scale(configs: Iterable[GPTConfig]) -> Drawing:
     return _drawing(parts, y - 24, numbers, f"The matrices of feed-forwards, drawn to one scale. {told}.")
 
 
-def _coefficients(config: GPTConfig) -> int:
-    """Learnable numbers of the activation: what is left of a layer's parameters after its matrices and norms."""
-    matrices = (3 if config.activation in GATED else 2) * config.d_ff * config.d_model + 4 * config.d_model**2
-    outside = (1 if config.tied else 2) * config.vocab_size * config.d_model + config.d_model
-    return (config.n_parameters - outside) // config.n_layers - matrices - 2 * config.d_model
-
-
 def _drawing(parts: Sequence[str], height: Real, numbers: pd.DataFrame, sentence: str) -> Drawing:
     label = html.escape(sentence)
     picture = (
@@ -165,7 +159,7 @@ def _drawing(parts: Sequence[str], height: Real, numbers: pd.DataFrame, sentence
 def _box(x: Real, y: Real, width: Real, label: str, below: str, colour: str, bold: bool) -> list[str]:
     return [
         _rect(x, y, width, 46, colour, faint(colour, 0.25 if bold else 0.08)),
-        _text(x + width / 2, y + 20, label, "middle", NEUTRAL, bold=bold),
+        _text(x + width / 2, y + 20, label, "middle", NEUTRAL, size=13 if len(label) < 10 else 11, bold=bold),
         _text(x + width / 2, y + 37, below, "middle", NEUTRAL, size=11),
     ]
 
