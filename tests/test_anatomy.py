@@ -134,6 +134,10 @@ def test_a_map_stands_the_right_way_up():
 def test_positions_with_the_same_label_stay_apart():
     figure = anatomy.attention_maps({"one": torch.eye(3)}, labels=["a", "b", "a"])
     assert list(figure.data[0].x) == ["a 0", "b 1", "a 2"]
+    assert list(figure.layout.xaxis.ticktext) == ["a", "b", "a"]
+    picture = ElementTree.fromstring(static(figure))
+    shown = [node.text for node in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert shown.count("a") == 4  # twice along each axis
 
 
 def test_maps_and_labels_that_do_not_fit_are_refused():

@@ -159,7 +159,7 @@ def _drawing(parts: Sequence[str], height: Real, numbers: pd.DataFrame, sentence
 def _box(x: Real, y: Real, width: Real, label: str, below: str, colour: str, bold: bool) -> list[str]:
     return [
         _rect(x, y, width, 46, colour, faint(colour, 0.25 if bold else 0.08)),
-        _text(x + width / 2, y + 20, label, "middle", NEUTRAL, size=13 if len(label) < 10 else 11, bold=bold),
+        _text(x + width / 2, y + 20, label, "middle", NEUTRAL, size=13 if len(label) < 8 else 11, bold=bold),
         _text(x + width / 2, y + 37, below, "middle", NEUTRAL, size=11),
     ]
 
@@ -253,7 +253,7 @@ def attention_maps(
     if labels is not None:
         if len(labels) != len(names):
             raise ValueError(f"one label for each of {len(names)} positions; got {len(labels)}")
-        names = [f"{label} {i}" for i, label in enumerate(labels)]  # a name that comes twice would be one place
+        names = [f"{label} {i}" for i, label in enumerate(labels)]  # a name that came twice would be one place
     z = {name: one.detach().cpu().double().numpy() for name, one in maps.items()}
     low, high = min(float(one.min()) for one in z.values()), max(float(one.max()) for one in z.values())
     figure = make_subplots(cols=len(z), subplot_titles=list(z), horizontal_spacing=0.08)
@@ -263,8 +263,9 @@ def attention_maps(
             z=one[::-1], x=names[:n_columns], y=names[:n_rows][::-1], name=value, zmin=low, zmax=high,
             colorscale="Cividis", showscale=column == len(z), colorbar=dict(title=value), **panel(column),
         )  # fmt: skip
-    figure.update_xaxes(type="category", title="position that is looked at")
-    figure.update_yaxes(type="category")
+    ticks = dict(type="category", tickvals=names, ticktext=list(labels or names))
+    figure.update_xaxes(title="position that is looked at", **ticks)
+    figure.update_yaxes(**ticks)
     figure.update_layout(hovermode="closest")
     head_panels(figure)
     told = "; ".join(

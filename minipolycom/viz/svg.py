@@ -247,7 +247,8 @@ def _share(axis, ends: tuple[Real, Real], value: Real) -> Real:
 def _ticks(axis, ends: tuple[Real, Real], names: list[str] | None) -> list[tuple[Real, str]]:
     if names:
         stride = max(1, len(names) // (axis.nticks or 12))
-        return [(i, name) for i, name in enumerate(names) if i % stride == 0]
+        shown = dict(zip(axis.tickvals or names, axis.ticktext or names, strict=True))
+        return [(i, shown[name]) for i, name in enumerate(names) if i % stride == 0]
     if axis.tickvals is not None:
         return [(float(value), text) for value, text in zip(axis.tickvals, axis.ticktext, strict=True)]
     low, high = ends
