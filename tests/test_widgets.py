@@ -136,6 +136,48 @@ def test_the_explorer_knows_its_activations():
         widgets.activation_explorer("tanh")
 
 
+# -- the row explorer ----------------------------------------------------------------------------------------------
+
+POLYNORM = "each power by its RMS: PolyNorm"
+
+
+@pytest.fixture
+def row_explorer():
+    return widgets.row_explorer()
+
+
+def test_the_scale_of_a_row_moves_the_bare_polynomial_and_leaves_polynorm(row_explorer):
+    moved = {}
+    for place in (row_explorer.choice.value, POLYNORM):
+        row_explorer.choice.value = place
+        before = heights(row_explorer)
+        row_explorer.sliders["scale"].value = 10
+        moved[place] = not np.allclose(before["sizes"], heights(row_explorer)["sizes"], rtol=1e-3)
+        row_explorer.reset.click()
+    assert moved == {"nowhere: the bare polynomial": True, POLYNORM: False}
+
+
+def test_another_place_and_one_loud_entry_are_drawn_and_said_and_taken_back(row_explorer):
+    row_explorer.choice.value = POLYNORM
+    before = heights(row_explorer)
+    row_explorer.sliders["outlier"].value = 40
+    assert "one entry 40 times that" in row_explorer.reading.value
+    assert "comes out as 15.6" in row_explorer.reading.value
+    assert np.abs(heights(row_explorer)["this row"][:-1]).max() < np.abs(before["this row"]).max()
+    row_explorer.reset.click()
+    for name, y in heights(row_explorer).items():
+        np.testing.assert_array_equal(y, before[name])
+
+
+def test_the_row_explorer_starts_where_it_is_told_with_every_control_described():
+    explorer = widgets.row_explorer(POLYNORM)
+    assert POLYNORM in explorer.reading.value
+    for control in (explorer.choice, explorer.reset, *explorer.sliders.values()):
+        assert control.description
+    with pytest.raises(ValueError, match="unknown place 'inside'; known: nowhere"):
+        widgets.row_explorer("inside")
+
+
 # -- live training -------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,8 @@ class IsFunction(Check):
 
     def failure(self, trial: Trial, reference: Trial) -> Failure | None:
         exercise, answer = trial.exercise, trial.answer
-        way_out = f"`check({exercise.name!r}, {exercise.name})`, without parentheses after the function's name"
+        own = exercise.reference.__name__
+        way_out = f"`check({exercise.name!r}, {own})`, without parentheses after the function's name"
         if isinstance(answer, type):
             return Failure(
                 seen=f"A function is expected; received the class `{answer.__name__}`. Pass a function: {way_out}."

@@ -25,6 +25,11 @@ def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str
         notebook.drag(notebook.slider("of x³"), 60)
         notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved a curve")
 
+    if any("row_explorer(" in cell.source for cell in notebook.cells):
+        before = notebook.curves()
+        notebook.drag(notebook.slider("scale of the row"), 60)
+        notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved the row")
+
 
 def test_the_course_has_notebooks() -> None:
     assert NOTEBOOKS[:1] == ["00_start_here.ipynb"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 EXPLORER = ["from minipolycom.viz.widgets import activation_explorer\nactivation_explorer()"]
+ROW = ["from minipolycom.viz.widgets import row_explorer\nrow_explorer()"]
 TRAINING = [
     "from pathlib import Path\n"
     "from minipolycom.viz.widgets import live_training\n"
@@ -50,6 +51,26 @@ def test_the_explorer_follows_the_mouse_and_the_keyboard(open_notebook: Callable
     second = notebook.curves()
     notebook.slider("scale of the row").press("ArrowRight")
     notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
+    notebook.press("Reset")
+    notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
+
+
+def test_the_row_explorer_follows_mouse_keyboard_and_choice(open_notebook: Callable) -> None:
+    notebook = open_notebook("row.ipynb", ROW)
+    notebook.run_all()
+    assert notebook.errors() == []
+    assert notebook.unlabelled_controls() == []
+
+    first = notebook.curves()
+    notebook.drag(notebook.slider("scale of the row"), 60)
+    notebook.wait_until(lambda: notebook.curves() != first, "the mouse has moved a curve")
+    notebook.shoot("dragged")
+    second = notebook.curves()
+    notebook.slider("one entry of it").press("ArrowRight")
+    notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
+    notebook.page.get_by_label("divided", exact=True).select_option("each power by its RMS: PolyNorm")
+    notebook.wait_until(lambda: notebook.says("Divided: each power by its RMS"), "the place is said")
+    notebook.page.get_by_label("divided", exact=True).select_option("nowhere: the bare polynomial")
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
 

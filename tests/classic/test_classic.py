@@ -109,7 +109,8 @@ def test_the_rank_lens_and_the_router_view_follow_their_controls(open_notebook: 
 
 
 @pytest.mark.parametrize(
-    ("widget", "slider"), [("activation_explorer", "scale of the row"), ("filter_playground", "sigma")]
+    ("widget", "slider"),
+    [("activation_explorer", "scale of the row"), ("row_explorer", "scale of the row"), ("filter_playground", "sigma")],
 )
 def test_a_figure_follows_its_slider(open_notebook: Callable, widget: str, slider: str) -> None:
     notebook = open_notebook(f"{widget}.ipynb", [f"from minipolycom.viz.widgets import {widget}\n{widget}()"])

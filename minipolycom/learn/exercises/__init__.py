@@ -1,10 +1,20 @@
 """The exercises of the course: one file per notebook, in the order of the course."""
 
 from minipolycom.learn.exercise import Exercise
-from minipolycom.learn.exercises import nb00_start_here, nb01_why_nonlinearity
+from minipolycom.learn.exercises import (
+    nb00_start_here,
+    nb01_why_nonlinearity,
+    nb02_polynomial_compositions,
+)
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for notebook in (nb00_start_here, nb01_why_nonlinearity) for exercise in notebook.EXERCISES
+    exercise.name: exercise
+    for notebook in (
+        nb00_start_here,
+        nb01_why_nonlinearity,
+        nb02_polynomial_compositions,
+    )
+    for exercise in notebook.EXERCISES
 }
 """Each exercise by its name. A new notebook's file is added to the tuple above."""
 

@@ -4,7 +4,7 @@ They wrap the pure functions of `figures` and hold no arithmetic of their own. C
 versions 7.7 and 8 share. Setting a control's `.value` in plain Python does what moving it in the browser does.
 
     pieces        a figure that changes in place; buttons, sliders, sentences
-    explorer      activation_explorer
+    explorer      activation_explorer, row_explorer
     training      live_training
     cockpit       cockpit: one training that can be held, scrubbed and branched
     rank_lens     rank_lens: two runs layer by layer, at equal step or equal loss
@@ -15,7 +15,7 @@ versions 7.7 and 8 share. Setting a control's `.value` in plain Python does what
 
 from minipolycom.viz.widgets.cockpit import Cockpit, cockpit
 from minipolycom.viz.widgets.collapse import collapse_explorer, filter_playground
-from minipolycom.viz.widgets.explorer import activation_explorer
+from minipolycom.viz.widgets.explorer import activation_explorer, row_explorer
 from minipolycom.viz.widgets.pieces import live_figure
 from minipolycom.viz.widgets.prediction import choose, choose_curve, guess_number
 from minipolycom.viz.widgets.rank_lens import rank_lens
@@ -36,4 +36,5 @@ __all__ = [
     "live_training",
     "rank_lens",
     "router_view",
+    "row_explorer",
 ]

@@ -1,12 +1,13 @@
-"""An activation under sliders."""
+"""An activation under sliders; a whole row under sliders."""
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseFigure
 
 from minipolycom.activations import ACTIVATIONS
-from minipolycom.viz import figures
-from minipolycom.viz.widgets.pieces import WIDE, button, columns, live_figure, sentence, slider
+from minipolycom.checking import check_known
+from minipolycom.viz import compositions, figures
+from minipolycom.viz.widgets.pieces import WIDE, button, columns, dropdown, live_figure, sentence, slider
 
 START: dict[str, float] = {"a3": 1 / 3, "a2": 1 / 3, "a1": 1 / 3, "bias": 0.0, "scale": 1.0, "outlier": 0.0}
 QUESTION = (
@@ -72,3 +73,59 @@ def activation_explorer(activation: str = "polynorm") -> ActivationExplorer:
     row, and the value of one other entry of the row. Raises ValueError for an unknown activation.
     """
     return ActivationExplorer(activation)
+
+
+ROW_START: dict[str, float] = {"scale": 1.0, "outlier": 0.0}
+ROW_QUESTION = (
+    "<b>Where must the division stand, so that all three powers stay at work at any scale, and no single entry can "
+    "come out beyond all measure?</b> Choose a place, move the scale to both ends, then let one entry grow."
+)
+
+
+class RowExplorer(widgets.VBox):
+    """See `row_explorer`. `choice`, `sliders` (by name) and `figure` are there to be set and read."""
+
+    def __init__(self, place: str):
+        self.choice = dropdown("divided", list(compositions.PLACES), place)
+        self.sliders = {
+            "scale": widgets.FloatLogSlider(
+                description="scale of the row", min=-2, max=2, step=0.05, value=ROW_START["scale"],
+                readout_format=".3g", style=WIDE, layout=widgets.Layout(width="auto"),
+            ),
+            "outlier": slider("one entry of it", 0, 40, ROW_START["outlier"], step=1),
+        }  # fmt: skip
+        self.reset = button("Reset", "undo", self.start_values)
+        self.reading = widgets.HTML()
+        self.live = live_figure(self._drawn())
+        for control in (self.choice, *self.sliders.values()):
+            control.observe(self._redraw, names="value")
+        self._redraw()
+        controls = columns([self.choice, *self.sliders.values(), self.reset])
+        super().__init__([widgets.HTML(sentence(ROW_QUESTION, news=False)), controls, self.live.widget, self.reading])
+
+    @property
+    def figure(self) -> BaseFigure:
+        return self.live.figure
+
+    def _drawn(self) -> go.Figure:
+        return compositions.row_panels(self.choice.value, self.sliders["scale"].value, self.sliders["outlier"].value)
+
+    def _redraw(self, _change=None) -> None:
+        figure = self._drawn()
+        self.live.update(figure)
+        self.reading.value = sentence(figures.alt(figure))
+
+    def start_values(self) -> None:
+        """Put both sliders back where they were at first."""
+        for name, value in ROW_START.items():
+            self.sliders[name].value = value
+
+
+def row_explorer(place: str = "nowhere: the bare polynomial") -> RowExplorer:
+    """A whole row through a polynomial of order 3 that divides by a size in one of several places, under sliders.
+
+    The dropdown chooses the place, a key of `compositions.PLACES`; the sliders set the scale of the row and one of its
+    entries. Raises ValueError for an unknown place.
+    """
+    check_known("place", place, compositions.PLACES)
+    return RowExplorer(place)
