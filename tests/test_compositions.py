@@ -84,5 +84,5 @@ def test_the_figure_says_its_numbers_has_a_table_and_a_static_twin(place):
 
 
 def test_an_unknown_place_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown place 'inside'; known: nowhere: the bare polynomial, before the"):
+    with pytest.raises(ValueError, match="unknown place 'inside'; known: nowhere, before the powers, each"):
         compositions.row_panels("inside")

@@ -24,13 +24,15 @@
 import torch
 
 row = torch.tensor([0.1, 1.0, 10.0, 41.0])
-for p in (1, 2, 3):
-    print(f"x^{p} in float32: {(row**p).tolist()}    in float16: {(row.half() ** p).tolist()}")
+for dtype in (torch.float32, torch.float16):
+    for p in (1, 2, 3):
+        print(f"{dtype}, x^{p}: " + "".join(f"{v:10.4g}" for v in (row.to(dtype) ** p).tolist()))
 
 # %% [markdown]
 # Below 1 powers vanish, above 1 they run away, and in float16, which ends at 65504, the cube of 41 is already infinite.
-# A network does not feed its activation four numbers; it feeds it rows of a certain *scale*. So here is a row of 4096
-# normal numbers times a scale, through $\tfrac13(x + x^2 + x^3)$. How large is each of the three terms?
+# What an activation gets is a **row**: all hidden values of one sample, or of one token. Its *scale* is the size of a typical
+# entry, measured as the root of the mean square (RMS). So here is a row of 4096 normal numbers times a scale, through $\tfrac13(x + x^2 +
+# x^3)$. How large is each of the three terms?
 #
 # Predict: at which scale has the cubic term become a **hundred** times as large as the linear one?
 
@@ -105,7 +107,7 @@ from minipolycom.viz import figures
 
 thirds, nothing = torch.full((3,), 1 / 3), torch.zeros(1)
 figures.show(
-    figures.activation_curves(
+    figures.activation_curves(  # `compose` calls inner before the powers, outer after them
         {
             "type I": partial(compose, weight=thirds, bias=nothing, inner=torch.relu),
             "type II": partial(compose, weight=thirds, bias=nothing, outer=torch.relu),
@@ -153,8 +155,8 @@ for name, weight, function in (("ReLU", (0, 0, 1), torch.relu), ("squared ReLU",
 # ## 3 · Where to divide
 #
 # PolyReLU still has its slopes of 1, 2 and 3 on the right: give it ten times the row, and the cubic term is a thousand times as
-# large. That it trains at all is the merit of what stands around it. A transformer normalises the input of each
-# feed-forward, so that the scale of the row is set by the matrix in front, and that starts small: with the initialisation of
+# large. That it trains at all is the merit of what stands around it. A transformer normalises what goes into each
+# feed-forward (the MLP in each of its blocks), so that the scale of the row is set by the matrix in front, and that starts small: with the initialisation of
 # the authors' dense models, a standard deviation of $\sqrt{2/(5d)}$ for $d$ inputs, the row has a scale of $\sqrt{2/5} = 0.63$. It may
 # grow from there.
 #
@@ -170,13 +172,13 @@ row_explorer()
 # **What to look for.**
 #
 # - *Nowhere*: at scale 0.01 each part is dwarfed by the one before it, at scale 100 by the one after it.
-# - *The whole sum*: its size stays near 1, so nothing explodes. But look at the parts: the division came too late. At a small scale the
+# - *The whole sum*: the size of the output stays near 1, so nothing explodes. But look at the parts: the division came too late. At a small scale the
 #   sum is the linear part, at a large one the cube; the mixture was lost before it was divided.
 # - *Before the powers*: all three parts stay at work at any scale. Now let one entry grow. It is cubed *after* the division, and comes out
 #   at over a thousand.
-# - *Each power by its RMS*: the parts stay equal, and no entry comes out larger than $\sqrt{256} = 16$: a power
+# - *Each power: PolyNorm*: the parts stay equal, and no entry comes out larger than $\sqrt{256} = 16$: a power
 #   divided by its size has a mean square of 1, and if all of it sits in one of $F$ entries, that entry is $\sqrt F$. The price is that a loud entry quiets all the others.
-# - *Each power by its L2 norm*: the same curve, pressed flat. Section 4 is about it.
+# - *Each power, by the L2 norm*: the same curve, pressed flat. Section 4 is about it.
 # - At scale 0.01 look at PolyNorm's parts once more: the cube has nearly gone. That is $\varepsilon$, and section 6 comes back to it.
 #
 # So it is each power, and by the root mean square. By hand, on a row of three:
@@ -266,7 +268,8 @@ for width, coded, printed in zip(widths, *outputs.values(), strict=True):
 #
 # Is it a quibble? One public re-implementation (BlaGPT, 124 million parameters) took the formula as printed, at width 3072, and
 # reports a *higher* loss with PolyNorm than with its tuned baseline. Its activation gave out numbers 55 times too small, at an unchanged learning
-# rate. So its result says little about PolyNorm.
+# rate. Learnt coefficients could make up for that, but they start where they start and move by the learning rate. So its result says little about
+# PolyNorm.
 #
 # **Whoever compares activations compares their sizes, too, unless they take care.**
 #
@@ -396,7 +399,7 @@ for start in ("uniform", "variance", "linear"):
 #
 # ## 6 · A function of direction alone
 #
-# A row of two numbers has a length and an angle. Turn it once around at length 1, and again at length 4.
+# A row of two numbers has a length and an angle. Turn it once around at length 1, and again at length 2.
 
 # %%
 import math
@@ -414,7 +417,7 @@ figures.show(
         {
             f"{f.__name__}, length {length}": f(length * circle, thirds, zero)[:, 0].tolist()
             for f in (polynorm, polyrelu)
-            for length in (1, 4)
+            for length in (1, 2)
         },
         angle.tolist(),
         xlabel="angle of the row (x₁, x₂), radians",
@@ -628,6 +631,7 @@ figures.show(
         xlabel="step",
         ylabel="‖W‖², relative to the start",
         title="The size of the matrix through training",
+        log="y",
     )
 )
 for name, (losses, squares) in {**rates, "polyrelu, rate 2η": descend(polyrelu, first, 2 * rate)}.items():
@@ -661,7 +665,7 @@ grows.reveal()
 # $$\frac{\partial L}{\partial x_j} = r\, g_j - \frac{r^3}{F} \Big(\sum_i g_i x_i\Big)\, x_j
 # = r \Big( g_j - \underbrace{\tfrac1F \sum_i g_i n_i}_{\text{how much } g \text{ points along the row}} n_j \Big), \qquad n = r x:$$
 #
-# the incoming gradient, without its part along the row. A figure of that, for a row of 12 numbers:
+# the incoming gradient, without its part along the row. A figure of that, for a row of 40 numbers, sorted:
 
 # %%
 import torch
@@ -670,8 +674,8 @@ from minipolycom.activations import rms_norm
 from minipolycom.viz import figures
 
 generator = torch.Generator().manual_seed(3)
-row = torch.randn(12, generator=generator, dtype=torch.float64)
-pull = row + torch.randn(12, generator=generator, dtype=torch.float64)  # it points along the row, among other things
+row = torch.randn(40, generator=generator, dtype=torch.float64).sort().values
+pull = row + torch.randn(40, generator=generator, dtype=torch.float64)  # it points along the row, among other things
 normed = rms_norm(row, eps=0.0)
 along = (pull * normed).mean() * normed
 leaf = row.clone().requires_grad_()
@@ -679,9 +683,9 @@ leaf = row.clone().requires_grad_()
 figures.show(
     figures.lines(
         {"incoming": pull.tolist(), "its part along the row": along.tolist(), "what is left": (pull - along).tolist()},
-        range(1, 13),
+        row.tolist(),
         xlabel="entry of the row",
-        ylabel="gradient",
+        ylabel="gradient of that entry",
         title="What a normalisation takes out of a gradient",
         markers=True,
     )
@@ -690,6 +694,9 @@ off = (gradient * row.square().mean().sqrt() - (pull - along)).abs().max()
 print(f"autograd's gradient times the size of the row, and what is left: at most {off:.0e} apart")
 
 # %% [markdown]
+# **Read the figure.** The incoming gradient rises with the row. Its part along the row is the straight line through the origin that fits it best, and
+# what is left has no slope: it rises and falls, but with the row it has nothing in common.
+#
 # Now with powers. The two paths are the same two; only the inner derivatives of $x^p$ and of the mean of $x^{2p}$ come in.
 
 # %% exercise="polynorm_backward"
@@ -790,9 +797,9 @@ for backend in ("plain", "eager"):
 # </details>
 #
 # <details>
-# <summary>Is PolyNorm homogeneous, invariant or neither under x → −x?</summary>
+# <summary>The derivation needed c > 0. What does PolyNorm make of −x?</summary>
 #
-# Neither. The odd parts change sign, the even one does not. Scale invariance holds for $c > 0$ only.
+# Something else: the odd parts change their sign and the even one does not, so it is neither $y$ nor $-y$.
 #
 # </details>
 #

@@ -35,18 +35,19 @@ def _after_the_sum(x: Tensor) -> Tensor:
 
 
 PLACES: dict[str, Callable[[Tensor], Tensor]] = {
-    "nowhere: the bare polynomial": _undivided,
-    "before the powers, by its RMS": lambda x: _undivided(rms_norm(x)),
-    "each power by its RMS: PolyNorm": lambda x: _each_power(x, rms_norm),
-    "each power by its L2 norm": lambda x: _each_power(x, lambda power: F.normalize(power, dim=-1)),
-    "the whole sum by its RMS": _after_the_sum,
+    "nowhere": _undivided,
+    "before the powers": lambda x: _undivided(rms_norm(x)),
+    "each power: PolyNorm": lambda x: _each_power(x, rms_norm),
+    "each power, by the L2 norm": lambda x: _each_power(x, lambda power: F.normalize(power, dim=-1)),
+    "the whole sum": _after_the_sum,
 }
-"""Where a polynomial of order 3, all coefficients 1/3, may divide by a size of the row; each gives the parts."""
+"""Where a polynomial of order 3, all coefficients 1/3, may divide by a size of the row, its root mean square unless the
+name says otherwise; each gives the parts of the sum."""
 
 
 def a_row(scale: Real = 1.0, outlier: Real = 0.0) -> Float[Tensor, " F"]:
-    """A row of 256 entries at standard normal quantiles, one of them replaced by `outlier`, all of it times `scale`."""
-    return scale * torch.cat([STANDARD_ROW, torch.tensor([float(outlier)])])
+    """255 entries at standard normal quantiles and `outlier` in order of size, all of them times `scale`."""
+    return scale * torch.cat([STANDARD_ROW, torch.tensor([float(outlier)])]).sort().values
 
 
 def row_panels(place: str, scale: Real = 1.0, outlier: Real = 0.0) -> go.Figure:

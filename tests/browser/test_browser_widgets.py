@@ -68,9 +68,9 @@ def test_the_row_explorer_follows_mouse_keyboard_and_choice(open_notebook: Calla
     second = notebook.curves()
     notebook.slider("one entry of it").press("ArrowRight")
     notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
-    notebook.page.get_by_label("divided", exact=True).select_option("each power by its RMS: PolyNorm")
-    notebook.wait_until(lambda: notebook.says("Divided: each power by its RMS"), "the place is said")
-    notebook.page.get_by_label("divided", exact=True).select_option("nowhere: the bare polynomial")
+    notebook.page.get_by_label("divided", exact=True).select_option("each power: PolyNorm")
+    notebook.wait_until(lambda: notebook.says("Divided: each power: PolyNorm"), "the place is said")
+    notebook.page.get_by_label("divided", exact=True).select_option("nowhere")
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
 

@@ -121,7 +121,7 @@ class RowExplorer(widgets.VBox):
             self.sliders[name].value = value
 
 
-def row_explorer(place: str = "nowhere: the bare polynomial") -> RowExplorer:
+def row_explorer(place: str = "nowhere") -> RowExplorer:
     """A whole row through a polynomial of order 3 that divides by a size in one of several places, under sliders.
 
     The dropdown chooses the place, a key of `compositions.PLACES`; the sliders set the scale of the row and one of its
