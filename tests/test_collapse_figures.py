@@ -51,6 +51,8 @@ def test_the_first_view_stands_above_the_second_and_neither_is_turned():
     np.testing.assert_array_equal(from_the_top[5:, 6:11], 1 - IMAGES[1])
     assert np.isnan(from_the_top[4]).all()
     assert np.isnan(from_the_top[:, 5]).all()
+    differences = table(collapses.view_pairs(IMAGES, 1 - IMAGES, "Digits"))["mean difference of a pixel"]
+    assert list(differences) == pytest.approx(np.abs(2 * IMAGES - 1).mean(axis=(1, 2)))
 
 
 def test_clouds_lie_where_they_are_in_panels_with_the_same_axes():
@@ -64,7 +66,8 @@ def test_clouds_lie_where_they_are_in_panels_with_the_same_axes():
         assert figure.layout[axis].range == pytest.approx((-reach, reach))
     assert (figure.layout.yaxis.scaleanchor, figure.layout.yaxis2.scaleanchor) == ("x", "x2")
     assert [trace.showlegend for trace in figure.data] == [True, True, False]  # each moment is named once
-    assert f"free, after: standard deviation {LINE[:, 0].std():.2f} across and 0.00 upwards" in alt(figure)
+    assert f"free, after {LINE[:, 0].std():.2f} across, 0.00 upwards" in alt(figure)
+    assert list(table(figure).loc["free, before"]) == pytest.approx(POINTS.std(axis=0))
 
 
 def test_moments_differ_by_colour_and_by_mark():

@@ -6,6 +6,7 @@ Arrays and the rows of a run's tables in, figures out; nothing here reads a run 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from einops import rearrange
 from jaxtyping import Float
@@ -42,12 +43,16 @@ def view_pairs(first_NYX: Float[ArrayLike, "N Y X"], second_NYX: Float[ArrayLike
     figure.update_xaxes(showticklabels=False, ticks="", showline=False)
     figure.update_yaxes(showticklabels=False, ticks="", showline=False)
     figure.update_layout(hovermode=False)
-    apart = np.abs(first - second).mean()
-    return describe(
+    apart = np.abs(first - second).mean(axis=(1, 2))
+    describe(
         figure,
         f"{title}: {len(first)} pairs of views of {first.shape[1]} by {first.shape[2]} pixels; the two of a pair "
-        f"differ by {apart:.2f} on average, where ink is 1 and paper 0.",
+        f"differ by {apart.mean():.2f} on average, where ink is 1 and paper 0.",
     )
+    pairs = pd.Index(range(1, len(first) + 1), name="pair")
+    numbers = pd.DataFrame({"mean difference of a pixel": apart}, index=pairs)
+    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
+    return figure
 
 
 def clouds(
@@ -55,7 +60,8 @@ def clouds(
 ) -> go.Figure:
     """Outputs in two dimensions, a panel for each entry, in it the same images at up to three moments.
 
-    All panels have the same axes, as long one way as the other, around the origin.
+    All panels have the same axes, as long one way as the other, around the origin. The table is of the clouds' standard
+    deviations.
     Raises ValueError for more moments than three.
     """
     most = max(len(moments) for moments in panels.values())
@@ -63,7 +69,7 @@ def clouds(
         raise ValueError(f"a panel shows up to {len(SNAPSHOTS)} moments; got {most}")
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.05)
     figure = blank(title, "", "", figure, height=340)
-    told, reach = [], 0.0
+    spreads, reach = {}, 0.0
     for column, (name, moments) in enumerate(panels.items(), start=1):
         for (moment, points), (colour, symbol) in zip(moments.items(), SNAPSHOTS, strict=False):
             points = np.asarray(points, dtype=float)
@@ -72,8 +78,7 @@ def clouds(
                 x=points[:, 0], y=points[:, 1], name=moment, legendgroup=moment, showlegend=column == 1, mode="markers",
                 marker=dict(size=5, color=colour, symbol=symbol), **panel(column),
             )  # fmt: skip
-            across, upwards = points.std(axis=0)
-            told.append(f"{name}, {moment}: standard deviation {across:.2f} across and {upwards:.2f} upwards")
+            spreads[f"{name}, {moment}"] = dict(zip(("across", "upwards"), points.std(axis=0).tolist(), strict=True))
     figure.update_xaxes(range=[-1.05 * reach, 1.05 * reach], title=xlabel, nticks=5, constrain="domain")
     figure.update_yaxes(range=[-1.05 * reach, 1.05 * reach], nticks=5, constrain="domain")
     for column in range(1, len(panels) + 1):
@@ -81,7 +86,12 @@ def clouds(
         figure.layout[f"yaxis{axes['yaxis'][1:]}"].update(scaleanchor=axes["xaxis"], showticklabels=column == 1)
     figure.update_layout(yaxis_title=ylabel, hovermode="closest")
     head_panels(figure)
-    return describe(figure, f"{title}. {'; '.join(told)}.")
+    told = "; ".join(
+        f"{name} {own['across']:.2f} across, {own['upwards']:.2f} upwards" for name, own in spreads.items()
+    )
+    describe(figure, f"{title}, standard deviations: {told}.")
+    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(spreads).T.to_dict("tight")}
+    return figure
 
 
 def output_profiles(panels: Mapping[str, Float[ArrayLike, "N Z"]], title: str) -> go.Figure:
