@@ -62,6 +62,12 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=200, minutes=0.4, memory=1.1),
         "gpu": Cost(steps=200),
     },
+    # 03: 4 activations at 3 learning rates, one for four times the steps; 5 seeds, 3 sizes up to 2217 parameters
+    "expressivity_fits": {
+        "smoke": Cost(steps=5, minutes=0.15, memory=1),
+        "cpu": Cost(steps=500, minutes=2.5, memory=1),
+        "gpu": Cost(steps=500),
+    },
 }
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
 

@@ -24,8 +24,8 @@ def contributions(parts: Mapping[str, ArrayLike], x: ArrayLike, title: str, xlab
     """
     if not parts:
         raise ValueError("a sum needs parts; got none: name at least one neuron with its values")
-    places, look = np.array(x, dtype=float), styles(parts)
-    values = {name: np.array(part, dtype=float) for name, part in parts.items()}
+    places, look = np.asarray(x, dtype=float), styles(parts)
+    values = {name: np.asarray(part, dtype=float) for name, part in parts.items()}
     for name, part in values.items():
         if part.shape != places.shape:
             raise ValueError(f"part {name!r} has {part.size} values for {places.size} places on the x axis")
@@ -52,7 +52,7 @@ def patches(
     `bumps` and `polynomials` have one row per centre and one column per place `x`; a polynomial is drawn where its bump
     is not zero, the blend is sum_m bumps[m] * polynomials[m]. Raises ValueError for arrays whose shapes do not fit.
     """
-    places, wanted, weights, local = (np.array(array, dtype=float) for array in (x, target, bumps, polynomials))
+    places, wanted, weights, local = (np.asarray(array, dtype=float) for array in (x, target, bumps, polynomials))
     if weights.shape != local.shape or weights.shape[1:] != places.shape or wanted.shape != places.shape:
         raise ValueError(
             f"bumps and polynomials have one row per centre and a column for each of the {places.size} places; "

@@ -5,6 +5,7 @@ from minipolycom.learn.exercises import (
     nb00_start_here,
     nb01_why_nonlinearity,
     nb02_polynomial_compositions,
+    nb03_expressivity,
 )
 
 EXERCISES: dict[str, Exercise] = {
@@ -13,6 +14,7 @@ EXERCISES: dict[str, Exercise] = {
         nb00_start_here,
         nb01_why_nonlinearity,
         nb02_polynomial_compositions,
+        nb03_expressivity,
     )
     for exercise in notebook.EXERCISES
 }

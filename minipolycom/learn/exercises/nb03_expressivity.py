@@ -754,69 +754,6 @@ EXERCISES = (
         right=(_by_ends_and_middles, _piece_by_piece),
     ),
     Exercise(
-        name="log_crossing",
-        notebook="03_expressivity",
-        statement=r"""
-            A reviewer's objection to the proof of how well ReLU imitates PolyReLU: a bound that was the *smaller* of
-            two terms had become $\ln^2 \tfrac1\varepsilon$ alone, as if $\ln^2 \tfrac1\varepsilon < \ln
-            \tfrac1\varepsilon$. Below which $\varepsilon$ is that **false**? Give the number, $0 < \varepsilon < 1$,
-            to three digits or as a formula.
-            """,
-        difficulty=1,
-        importance=2,
-        minutes=3,
-        reference=math.exp(-1),
-        ladder=value_ladder(Values(rtol=3.5e-3, atol=0.0, because="three digits are asked for")),
-        imports="import math",
-        solution="log_crossing = math.exp(-1)",
-        hints=(
-            r"""
-            Put $u = \ln \tfrac1\varepsilon$, which is positive. For which $u$ is $u^2 < u$?
-            """,
-            r"""
-            For $u < 1$. Now undo the substitution: $\ln \tfrac1\varepsilon = 1$ at $\varepsilon = \ldots$
-            """,
-        ),
-        explanation=r"""
-            $u^2 < u$ holds for $0 < u < 1$ only, that is for $\varepsilon$ between $1/e = 0.368$ and 1. An
-            approximation of a function of size 1 that is off by 0.37 is none, so at every accuracy of interest the
-            square is the larger one. The reviewer was right; we have not seen how the final text reads.
-            """,
-        bank=(
-            WrongAnswer(
-                answer=math.e,
-                misconception="the reciprocal",
-                says="2.718 is 1/ε at the crossing. Asked for is ε, which is below 1.",
-            ),
-            WrongAnswer(
-                answer=1.0,
-                misconception="the other crossing",
-                says="At 1 both are 0: they cross there, too. Between 1 and the number asked for the claim holds.",
-            ),
-            WrongAnswer(
-                answer=0.1,
-                misconception="decimal logarithm",
-                says="0.1 is where the decimal logarithm is 1. ln is the natural one.",
-            ),
-            WrongAnswer(
-                answer=math.exp(-2),
-                misconception="logarithm of 2",
-                says="At 0.135 ln(1/ε) is 2 and its square 4. They are equal where u² = u.",
-            ),
-            WrongAnswer(
-                answer=0.5,
-                misconception="squares of numbers below one half",
-                says="At 0.5 ln(1/ε) is 0.69, still below 1, and its square is smaller still. Go on.",
-            ),
-            WrongAnswer(
-                answer=math.exp(-0.5),
-                misconception="square of the logarithm or logarithm of the square",
-                says="0.607 is where ln(1/ε²) is 1. The square is that of the logarithm, ln(1/ε) times itself.",
-            ),
-        ),
-        right=(0.368, 1 / math.e),
-    ),
-    Exercise(
         name="relu_twin",
         notebook="03_expressivity",
         statement=r"""
