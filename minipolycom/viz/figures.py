@@ -159,7 +159,7 @@ def lines(
             line=dict(color=colour, dash=dash, width=2.5), marker=dict(size=7, color=colour),
         )  # fmt: skip
     if "x" in log:
-        figure.update_xaxes(type="log")
+        figure.update_xaxes(type="log", exponentformat="power")
         if len(places) <= MOST_TICKS:
             figure.update_xaxes(tickvals=places, ticktext=[f"{place:g}" for place in places])
     if "y" in log:
