@@ -8,7 +8,7 @@ import pytest
 from minipolycom import GPTConfig, TokenData, TrainConfig, fit
 from minipolycom.runs import Run
 from minipolycom.viz.figures import alt
-from minipolycom.viz.widgets import Cockpit, cockpit, rank_lens, router_view
+from minipolycom.viz.widgets import Cockpit, cockpit, pieces, rank_lens, router_view
 
 SMALL = dict(steps=8, batch_size=2, log_every=1, eval_every=4, record_every=2, checkpoint_every=4, eval_batches=1)
 
@@ -110,6 +110,8 @@ def test_a_second_cockpit_stops_the_first_with_a_checkpoint(text, tmp_path):
     wait_for(lambda: first.state == "training", first)
     cockpit(source=text, out=tmp_path / "second", **settings)
     assert not training_threads()
+    assert "Stopped (another one was begun), with a checkpoint" in first.sentence.value
+    assert pieces.RESTING not in first.start_button._dom_classes
     held = Run.load(tmp_path / "first" / "polynorm")
     assert held.status == "stopped"
     assert held.saved_step == held.step > 0

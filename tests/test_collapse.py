@@ -14,7 +14,7 @@ from minipolycom.ssl import SSLConfig, ViewData, fit_ssl
 from minipolycom.ssl.dynamics import INVARIANCE, filter_gains, flow, growth_rates
 from minipolycom.ssl.filters import Filter
 from minipolycom.viz.figures import alt
-from minipolycom.viz.widgets import collapse_explorer, filter_playground
+from minipolycom.viz.widgets import collapse_explorer, filter_playground, pieces
 
 SMALL = dict(steps=6, batch_size=64)
 LONG = dict(steps=600, batch_size=64)
@@ -163,6 +163,8 @@ def test_a_second_explorer_stops_the_first(tmp_path):
     wait_for(lambda: first.rows["ranks"], first)
     collapse_explorer(**SMALL)
     assert first.state == "stopped"
+    assert "Stopped (another one was begun)" in first.sentence.value
+    assert pieces.RESTING not in first.start_button._dom_classes
     assert not training_threads()
     assert not list(tmp_path.glob("collapse-*"))
 

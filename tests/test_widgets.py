@@ -589,9 +589,9 @@ def test_a_curve_is_chosen_before_the_truth_is_drawn():
 def test_only_core_widgets_are_used():
     import inspect
 
-    from minipolycom.viz.widgets import explorer, prediction, training
+    from minipolycom.viz.widgets import background, explorer, prediction, training
 
-    used = "".join(inspect.getsource(module) for module in (pieces, explorer, training, prediction))
+    used = "".join(inspect.getsource(module) for module in (pieces, explorer, background, training, prediction))
     for missing_or_different in (
         "Play(",
         "jslink",

@@ -5,6 +5,7 @@ versions 7.7 and 8 share. Setting a control's `.value` in plain Python does what
 
     pieces        a figure that changes in place; buttons, sliders, sentences
     explorer      activation_explorer, row_explorer
+    background    what the widgets that train share: a thread, buttons, states; that one trains at a time
     training      live_training
     cockpit       cockpit: one training that can be held, scrubbed and branched
     rank_lens     rank_lens: two runs layer by layer, at equal step or equal loss

@@ -2,10 +2,8 @@
 
 import html
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
@@ -13,36 +11,22 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from minipolycom.activations import ACTIVATION_NAMES
+from minipolycom.control import Control
 from minipolycom.viz import figures, recorded
-from minipolycom.viz.widgets.pieces import (
-    WIDE,
-    button,
-    columns,
-    dropdown,
-    live_figure,
-    one_sentence,
-    only_one_trains,
-    rest,
-    sentence,
-    side_by_side,
-)
+from minipolycom.viz.widgets.background import BackgroundTraining, only_one_trains, train_config
+from minipolycom.viz.widgets.pieces import button, columns, dropdown, live_figure, seed_field, sentence, side_by_side
 
 RATES = {"a quarter": 0.25, "half": 0.5, "the same": 1.0, "twice": 2.0, "four times": 4.0}
 """By how much a branch may change the learning rate."""
 
-GOING = ("preparing", "training", "paused", "stopping")
-"""The states between a start and an end; the others: ready, stopped, finished, failed."""
 
-
-class Cockpit(widgets.VBox):
+class Cockpit(BackgroundTraining):
     """A training and its branches, drawn while they go on; see `cockpit`.
 
     `runs` are the runs by name as their folders have them, `focus` names the one that the panels show, `step` is where
     they show it. `train` and `branch` of the constructor begin or go on with a run: given a control and a function that
     takes each row, they return when it ends.
     """
-
-    SECONDS_PER_REDRAW = 0.5
 
     def __init__(
         self,
@@ -53,17 +37,12 @@ class Cockpit(widgets.VBox):
         branch: Callable[..., object],
         prepare: Callable[[], tuple[str, Real] | None] = lambda: None,
     ):
+        super().__init__()
         self.folder, self.steps, self.train, self.begin_branch, self.prepare = folder, steps, train, branch, prepare
-        self.state, self.reason, self.error, self.floor = "ready", "", "", None
-        self.superseded = False
-        self.control, self.conductor, self.drawn_at = None, None, 0.0
-        self.lock = threading.RLock()
+        self.floor = None
         self.runs: dict[str, object] = {}
         self._load_all()
 
-        self.start_button = button("Start", "play", self.start)
-        self.pause_button = button("Pause", "pause", lambda: self.resume() if self.state == "paused" else self.pause())
-        self.stop_button = button("Stop", "stop", self.stop)
         self.focus_choice = dropdown("run", list(self.runs) or [activation], next(reversed(self.runs), activation))
         self.slider = widgets.IntSlider(
             description="step", min=0, max=steps, value=0, layout=widgets.Layout(width="auto", flex="1 1 auto")
@@ -73,12 +52,9 @@ class Cockpit(widgets.VBox):
         self.layer = dropdown("layer", [0], 0)
         self.activation = dropdown("activation", list(ACTIVATION_NAMES), activation)
         self.rate = dropdown("learning rate", list(RATES.items()), 1.0)
-        self.seed = widgets.BoundedIntText(
-            description="seed", min=0, max=2**31 - 1, value=0, style=WIDE,
-            layout=widgets.Layout(width="auto"),
-        )  # fmt: skip
+        self.seed = seed_field()
         self.branch_button = button("Branch here", "code-fork", self.branch)
-        self.sentence, self.reading = widgets.HTML(), widgets.HTML()
+        self.reading = widgets.HTML()
         self.following = True
         self.panels = {name: live_figure(figure) for name, figure in self._drawn().items()}
         self._show_state()
@@ -87,23 +63,18 @@ class Cockpit(widgets.VBox):
         self.slider.observe(lambda _: self._scrubbed(), names="value")
         for choice in (self.tensor, self.layer):
             choice.observe(lambda _: self._redraw(), names="value")
-        grid = widgets.GridBox(
-            [self.panels[name].widget for name in ("rank", "spectrum", "coefficients", "shape", "experts")],
-            layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(26em, 1fr))", grid_gap="0 1em"),
-        )
+        beside = ("rank", "spectrum", "coefficients", "shape", "experts")
         heading = widgets.HTML(sentence("<b>From this step on, change one thing:</b>", news=False))
-        super().__init__(
-            [
-                side_by_side([self.start_button, self.pause_button, self.stop_button]),
-                self.sentence,
-                self.panels["losses"].widget,
-                widgets.HBox([self.slider, self.live_button]),
-                self.reading,
-                columns([self.focus_choice, self.tensor, self.layer]),
-                grid,
-                heading,
-                columns([self.activation, self.rate, self.seed, self.branch_button]),
-            ]
+        self.children = (
+            side_by_side([self.start_button, self.pause_button, self.stop_button]),
+            self.sentence,
+            self.panels["losses"].widget,
+            widgets.HBox([self.slider, self.live_button]),
+            self.reading,
+            columns([self.focus_choice, self.tensor, self.layer]),
+            columns([self.panels[name].widget for name in beside], "26em", "1em"),
+            heading,
+            columns([self.activation, self.rate, self.seed, self.branch_button]),
         )
 
     # What a learner does, and a script can do in the same way
@@ -112,33 +83,9 @@ class Cockpit(widgets.VBox):
         """Begin the run in focus, or go on with it where it was stopped."""
         if self.state == "paused":
             self.resume()
-        elif not self.going and not self._finished(self.focus):
+        elif self.startable:
             name = self.focus
-            self._conduct(name, lambda control, on_row: self.train(name, control, on_row))
-
-    def pause(self) -> None:
-        """Hold after the current step."""
-        with self.lock:
-            if self.state == "training":
-                self.control.pause()
-                self._enter("paused")
-        self._redraw()
-
-    def resume(self) -> None:
-        """Go on where it was held."""
-        with self.lock:
-            if self.state == "paused":
-                self._enter("training")
-                self.control.resume()
-
-    def stop(self, reason: str = "") -> None:
-        """End after the current step, with a checkpoint from which Start goes on."""
-        with self.lock:
-            if self.going:
-                self.reason = reason
-                self._enter("stopping")
-                if self.control:
-                    self.control.stop()
+            self._begin_run(name, lambda control, on_row: self.train(name, control, on_row))
 
     def scrub(self, step: int) -> None:
         """Show every panel as it was at `step`."""
@@ -170,30 +117,16 @@ class Cockpit(widgets.VBox):
         if self.seed.value:
             changed["seed"] = self.seed.value
         name = self._new_name(parent, step, changed)
-        self._conduct(
+        self._begin_run(
             name,
             lambda control, on_row: self.begin_branch(
                 self.runs[parent], step, name=name, control=control, on_row=on_row, **changed
             ),
         )
 
-    def wait(self, timeout: Real | None = None) -> None:
-        """Return when the training has ended, or `timeout` seconds are over; start it if need be, go on if paused.
-
-        Interrupting it (the notebook's stop button) stops the training after the current step.
-        """
-        if self.state == "ready":
-            self.start()
-        self.resume()
-        try:
-            self._join(timeout)
-        except KeyboardInterrupt:
-            self.stop("interrupted")
-            self._join()
-
     @property
-    def going(self) -> bool:
-        return self.state in GOING
+    def startable(self) -> bool:
+        return super().startable and not self._finished(self.focus)
 
     @property
     def focus(self) -> str:
@@ -208,47 +141,26 @@ class Cockpit(widgets.VBox):
 
     # The thread that trains
 
-    def _conduct(self, name: str, work: Callable) -> None:
-        from minipolycom.control import Control
-
-        self._join()
-        only_one_trains(self)
-        self.control, self.reason, self.error, self.superseded = Control(), "", "", False
-        with self.lock:
-            if name not in self.focus_choice.options:
-                self.focus_choice.options = [*self.runs, name]
-            self.following = True
-            self._enter("preparing")
+    def _begin_run(self, name: str, work: Callable) -> None:
+        self._begin("preparing")
+        if name not in self.focus_choice.options:
+            self.focus_choice.options = [*self.runs, name]
+        self.following = True
         self.focus_choice.value = name
-        self.conductor = threading.Thread(target=self._train, args=(name, work), name=f"cockpit {name}", daemon=True)
-        self.conductor.start()
+        self._in_background(f"cockpit {name}", self._train, name, work)
 
-    def _train(self, name: str, work: Callable) -> None:
+    def _train(self, name: str, work: Callable) -> str:
         def on_row(row: dict) -> None:
-            with self.lock:
-                if self.state == "preparing":
-                    self._enter("training")
-            if time.monotonic() - self.drawn_at >= self.SECONDS_PER_REDRAW:
+            self._prepared()
+            if self._redraw_is_due:
                 self._load(name)
                 self._redraw()
 
-        run = None
-        try:
-            self.floor = self.prepare()
-            run = work(self.control, on_row)
-            self._load(name)
-            self.error = run.message
-        except Exception as error:  # shown in the widget: in a thread nobody would see it
-            self.error = one_sentence(error)
-        if not self.superseded:
-            self._enter("failed" if run is None or run.status == "diverged" else run.status)
-            self._redraw()
-        else:
-            self.state = "stopped"
-
-    def _join(self, timeout: Real | None = None) -> None:
-        if self.conductor is not None and self.conductor is not threading.current_thread():
-            self.conductor.join(timeout)
+        self.floor = self.prepare()
+        run = work(self.control, on_row)
+        self._load(name)
+        self.error = run.message
+        return run.status
 
     # What the folder holds
 
@@ -305,24 +217,20 @@ class Cockpit(widgets.VBox):
             "experts": recorded.expert_load(table("routers"), layer),
         }
 
-    def _redraw(self) -> None:
-        if self.superseded:
-            return
-        with self.lock:
-            run = self.runs.get(self.focus)
-            steps = recorded.steps_of(run.rows) if run else []
-            if run:
-                self._offer_layers(run.model_config.n_layers)
-            if self.following and steps:
-                self._moving = True
-                self.slider.value = steps[-1]
-                self._moving = False
-            for name, figure in self._drawn().items():
-                self.panels[name].update(figure)
-            dense = not run or not run.model_config.n_experts
-            self.panels["experts"].widget.layout.display = "none" if dense else None
-            self.reading.value = sentence(html.escape(self._read(run)), news=False)
-            self.drawn_at = time.monotonic()
+    def _draw(self) -> None:
+        run = self.runs.get(self.focus)
+        steps = recorded.steps_of(run.rows) if run else []
+        if run:
+            self._offer_layers(run.model_config.n_layers)
+        if self.following and steps:
+            self._moving = True
+            self.slider.value = steps[-1]
+            self._moving = False
+        for name, figure in self._drawn().items():
+            self.panels[name].update(figure)
+        dense = not run or not run.model_config.n_experts
+        self.panels["experts"].widget.layout.display = "none" if dense else None
+        self.reading.value = sentence(html.escape(self._read(run)), news=False)
 
     def _read(self, run) -> str:
         """What was measured at the step that is shown, in a line."""
@@ -357,35 +265,19 @@ class Cockpit(widgets.VBox):
         self._redraw()
         self._show_state()
 
-    def _enter(self, state: str) -> None:
-        with self.lock:
-            self.state = state
-            self._show_state()
-
-    def _show_state(self) -> None:
-        why = f" ({self.reason})" if self.reason else ""
-        finished = self._finished(self.focus)
-        said = {
+    def _sentences(self) -> dict[str, str]:
+        return super()._sentences() | {
             "ready": f"Ready: {self.steps} steps, kept in {self.folder}. Press Start.",
             "preparing": "Preparing.",
             "training": "Training. Drag the step back at any time: it goes on behind you.",
-            "paused": "Paused. Resume goes on from the same step.",
-            "stopping": f"Stopping after the current step{why}.",
-            "stopped": f"Stopped{why}, with a checkpoint. Start goes on.",
+            "stopped": f"Stopped{self._why}, with a checkpoint. Start goes on.",
             "finished": "Finished. Drag the step to where it should have gone otherwise, and branch.",
-            "failed": f"Ended: {self.error}",
-        }[self.state]
-        self._say(said, strong=self.state == "failed")
-        rest(self.start_button, self.going or finished)
-        known = self.runs.get(self.focus)
-        self.start_button.description = "Go on" if known and known.rows and not finished else "Start"
-        rest(self.pause_button, self.state not in ("training", "paused"))
-        self.pause_button.description = "Resume" if self.state == "paused" else "Pause"
-        self.pause_button.icon = "play" if self.state == "paused" else "pause"
-        rest(self.stop_button, self.state not in ("preparing", "training", "paused"))
+        }
 
-    def _say(self, text: str, strong: bool = False) -> None:
-        self.sentence.value = sentence(html.escape(text), strong=strong)
+    def _show_state(self) -> None:
+        super()._show_state()
+        known = self.runs.get(self.focus)
+        self.start_button.description = "Go on" if known and known.rows and not known.finished else "Start"
 
 
 def cockpit(
@@ -410,11 +302,10 @@ def cockpit(
     Raises ValueError for an unknown activation, preset or setting, before anything is trained.
     """
     from minipolycom.branch import branch
-    from minipolycom.control import Control
     from minipolycom.model import GPTConfig
     from minipolycom.runs import Run
     from minipolycom.text import TokenData
-    from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
+    from minipolycom.train import PRESET_TRAINING, fit
 
     model = GPTConfig.preset(preset, activation=activation)
     suited = PRESET_TRAINING[preset] | {
@@ -422,12 +313,7 @@ def cockpit(
         "checkpoint_every": max(1, steps // 6), "keep_checkpoints": 0, "steps": steps, **settings,
     }  # fmt: skip
     batch_size, tokenizer = suited.pop("batch_size"), suited.pop("tokenizer", "bytes")
-    known = {field.name for field in fields(TrainConfig)}
-    if unknown := sorted(suited.keys() - known):
-        raise ValueError(
-            f"unknown setting {', '.join(unknown)}; known: batch_size, tokenizer, {', '.join(sorted(known))}"
-        )
-    training = TrainConfig(**suited)
+    training = train_config(suited, "batch_size", "tokenizer")
     only_one_trains(None)
     folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="cockpit-"))
     data = TokenData(source, context=model.context, batch_size=batch_size, tokenizer=tokenizer, seed=training.seed)

@@ -2,10 +2,7 @@
 
 import html
 import tempfile
-import threading
-import time
 from inspect import signature
-from numbers import Real
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
@@ -13,15 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from minipolycom.viz import branches
+from minipolycom.viz.widgets.background import BackgroundTraining, only_one_trains
 from minipolycom.viz.widgets.pieces import (
-    WIDE,
     button,
     columns,
     dropdown,
     live_figure,
     one_sentence,
-    only_one_trains,
-    rest,
+    seed_field,
     sentence,
     side_by_side,
     slider,
@@ -40,66 +36,47 @@ FLOW_ERROR = 1e-4
 """Relative error of a step of the playground's flow, far below the width of a line."""
 
 
-class CollapseExplorer(widgets.VBox):
+class CollapseExplorer(BackgroundTraining):
     """See `collapse_explorer`. `method`, `final_norm`, `seed`, `kind`, `location` and `sigma` are there to be set;
     `rows` holds the tables of the run that is shown, `earlier` the ranks of the runs before it."""
-
-    SECONDS_PER_REDRAW = 0.5
 
     def __init__(self, data, steps: int, method: str):
         from minipolycom.ssl import METHODS
         from minipolycom.ssl.filters import GAINS, LOCATIONS
 
-        self.data = data
-        self.steps = steps
-        self.state, self.reason, self.error, self.result = "ready", "", "", ""
-        self.superseded = False
-        self.control, self.conductor, self.drawn_at = None, None, 0.0
-        self.lock = threading.RLock()
-        self.name = ""
+        super().__init__()
+        self.data, self.steps, self.name, self.result = data, steps, "", ""
         self.rows: dict[str, list[dict]] = {"ranks": [], "spectra": []}
         self.earlier: dict[str, list[dict]] = {}
         self._forget_points()
 
-        self.start_button = button("Start", "play", self.start)
-        self.stop_button = button("Stop", "stop", self.stop)
         self.method = dropdown("method", list(METHODS), method)
         self.final_norm = dropdown("last layer", [("normalises", True), ("does not", False)], True)
-        self.seed = widgets.BoundedIntText(
-            description="seed", min=0, max=2**31 - 1, value=0, style=WIDE, layout=widgets.Layout(width="auto")
-        )
+        self.seed = seed_field()
         self.kind = dropdown("filter", list(GAINS), "power")
         self.location = dropdown("on the branch", list(LOCATIONS), "online")
         self.sigma = slider("sigma", -2, 2, 1.0, step=0.1)
         self.filter_controls = columns([self.kind, self.location, self.sigma])
-        self.sentence, self.reading = widgets.HTML(), widgets.HTML()
+        self.reading = widgets.HTML()
         self.panels = {name: live_figure(figure) for name, figure in self._drawn().items()}
         self.method.observe(lambda _: self._chosen(), names="value")
         self._chosen()
         self._show_state()
-        grid = widgets.GridBox(
-            [self.panels["embedding"].widget, self.panels["ranks"].widget],
-            layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(26em, 1fr))", grid_gap="0 1em"),
-        )
-        super().__init__(
-            [
-                columns([self.method, self.final_norm, self.seed]),
-                self.filter_controls,
-                side_by_side([self.start_button, self.stop_button]),
-                self.sentence,
-                grid,
-                self.reading,
-                self.panels["spectra"].widget,
-            ]
+        self.children = (
+            columns([self.method, self.final_norm, self.seed]),
+            self.filter_controls,
+            side_by_side([self.start_button, self.stop_button]),
+            self.sentence,
+            columns([self.panels["embedding"].widget, self.panels["ranks"].widget], "26em", "1em"),
+            self.reading,
+            self.panels["spectra"].widget,
         )
 
     # What a learner does, and a script can do in the same way
 
     def start(self) -> None:
         """Train the method that is set, from the beginning; the ranks of the last runs stay in the picture."""
-        from minipolycom.control import Control
-
-        if self.going:
+        if not self.startable:
             return
         try:
             config = self._config()
@@ -107,44 +84,15 @@ class CollapseExplorer(widgets.VBox):
             self.error = one_sentence(error)
             self._enter("refused")
             return
-        self._join()
-        only_one_trains(self)
+        self._begin("training")
         if self.rows["ranks"]:
             self.earlier[self._free_name()] = self.rows["ranks"]
             self.earlier = dict(list(self.earlier.items())[-KEPT:])
         self.rows = {"ranks": [], "spectra": []}
         self._forget_points()
-        self.control, self.reason, self.error, self.result, self.superseded = Control(), "", "", "", False
-        self.name = self.setting
-        self._enter("training")
+        self.name, self.result = self.setting, ""
         self._redraw()
-        self.conductor = threading.Thread(target=self._train, args=(config,), name="collapse explorer", daemon=True)
-        self.conductor.start()
-
-    def stop(self, reason: str = "") -> None:
-        """End after the current step."""
-        with self.lock:
-            if self.going:
-                self.reason = reason
-                self._enter("stopping")
-                self.control.stop()
-
-    def wait(self, timeout: Real | None = None) -> None:
-        """Return when the training has ended, or `timeout` seconds are over; start it if nothing was started yet.
-
-        Interrupting it (the notebook's stop button) stops the training after the current step.
-        """
-        if self.state == "ready":
-            self.start()
-        try:
-            self._join(timeout)
-        except KeyboardInterrupt:
-            self.stop("interrupted")
-            self._join()
-
-    @property
-    def going(self) -> bool:
-        return self.state in ("training", "stopping")
+        self._in_background("collapse explorer", self._train, config)
 
     @property
     def setting(self) -> str:
@@ -172,7 +120,7 @@ class CollapseExplorer(widgets.VBox):
 
     # The thread that trains
 
-    def _train(self, config) -> None:
+    def _train(self, config) -> str:
         from minipolycom.ssl.runs import SSLRun
         from minipolycom.ssl.train import fit_ssl
 
@@ -184,33 +132,25 @@ class CollapseExplorer(widgets.VBox):
                 with self.lock:
                     self.rows[table].append(row)
             whole = table == "spectra"  # the last table of a measurement
-            if whole and time.monotonic() - self.drawn_at >= self.SECONDS_PER_REDRAW:
+            if whole and self._redraw_is_due:
                 saved = SSLRun.load(folder)  # whose weights are those of its last checkpoint
                 if saved.saved_step > seen:
                     seen = saved.saved_step
                     self._embed(saved)
                 self._redraw()
 
-        run = None
-        try:
-            with tempfile.TemporaryDirectory(prefix="collapse-", ignore_cleanup_errors=True) as folder:
-                run = fit_ssl(self.data, config, out=folder, control=self.control, on_row=on_row, progress=False)
-                if run.saved_step:
-                    self._embed(run)
-            self.error = run.message if run.status == "diverged" else ""
-            told = run.summary()
-            if told["probe"] is not None:
-                self.result = (
-                    f"Nearest neighbours classify {told['knn_augmented']:.0%} of augmented test images, a linear probe "
-                    f"of the backbone {told['probe']:.0%} of clean ones."
-                )
-        except Exception as error:  # shown in the widget: in a thread nobody would see it
-            self.error = one_sentence(error)
-        if self.superseded:
-            self.state = "stopped"
-            return
-        self._enter("failed" if self.error else run.status)
-        self._redraw()
+        with tempfile.TemporaryDirectory(prefix="collapse-", ignore_cleanup_errors=True) as folder:
+            run = fit_ssl(self.data, config, out=folder, control=self.control, on_row=on_row, progress=False)
+            if run.saved_step:
+                self._embed(run)
+        self.error = run.message if run.status == "diverged" else ""
+        told = run.summary()
+        if told["probe"] is not None:
+            self.result = (
+                f"Nearest neighbours classify {told['knn_augmented']:.0%} of augmented test images, a linear probe "
+                f"of the backbone {told['probe']:.0%} of clean ones."
+            )
+        return run.status
 
     @torch.no_grad()
     def _embed(self, run) -> None:
@@ -235,10 +175,6 @@ class CollapseExplorer(widgets.VBox):
     def _forget_points(self) -> None:
         self.points, self.labels, self.classes = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), []
 
-    def _join(self, timeout: Real | None = None) -> None:
-        if self.conductor is not None:
-            self.conductor.join(timeout)
-
     # What is seen
 
     def _drawn(self) -> dict[str, go.Figure]:
@@ -250,14 +186,10 @@ class CollapseExplorer(widgets.VBox):
                 "spectra": branches.branch_spectra(rows["spectra"]),
             }
 
-    def _redraw(self) -> None:
-        if self.superseded:
-            return
-        with self.lock:
-            for name, figure in self._drawn().items():
-                self.panels[name].update(figure)
-            self.reading.value = sentence(html.escape(self._read()), news=False)
-            self.drawn_at = time.monotonic()
+    def _draw(self) -> None:
+        for name, figure in self._drawn().items():
+            self.panels[name].update(figure)
+        self.reading.value = sentence(html.escape(self._read()), news=False)
 
     def _read(self) -> str:
         if not self.rows["ranks"]:
@@ -293,25 +225,13 @@ class CollapseExplorer(widgets.VBox):
         taken = (self.name, *(f"{self.name}, run {n}" for n in range(2, 1000)))
         return next(name for name in taken if name not in self.earlier)
 
-    def _enter(self, state: str) -> None:
-        with self.lock:
-            self.state = state
-            self._show_state()
-
-    def _show_state(self) -> None:
-        why = f" ({self.reason})" if self.reason else ""
-        said = {
+    def _sentences(self) -> dict[str, str]:
+        return super()._sentences() | {
             "ready": f"Ready: {self.steps} steps on {self.data.settings['source']}. Choose a method and press Start.",
-            "training": "Training.",
-            "stopping": f"Stopping after the current step{why}.",
-            "stopped": f"Stopped{why}. Start begins a new run; this one stays in the picture of the ranks.",
+            "stopped": f"Stopped{self._why}. Start begins a new run; this one stays in the picture of the ranks.",
             "finished": "Finished. Change one thing and start again; this run stays in the picture of the ranks.",
-            "failed": f"Ended: {self.error}",
             "refused": f"Not started: {self.error}",
-        }[self.state]
-        self.sentence.value = sentence(html.escape(said), strong=self.state in ("failed", "refused"))
-        rest(self.start_button, self.going)
-        rest(self.stop_button, self.state != "training")
+        }
 
 
 class FilterPlayground(widgets.VBox):

@@ -160,11 +160,17 @@ def slider(label: str, low: Real, high: Real, value: Real, step: Real = 1 / 60) 
     )  # fmt: skip
 
 
-def columns(children: Sequence[widgets.Widget]) -> widgets.GridBox:
+def seed_field() -> widgets.BoundedIntText:
+    return widgets.BoundedIntText(
+        description="seed", min=0, max=2**31 - 1, value=0, style=WIDE, layout=widgets.Layout(width="auto")
+    )
+
+
+def columns(children: Sequence[widgets.Widget], least: str = "20em", gap: str = "1.5em") -> widgets.GridBox:
     """In as many equal columns as the page has room for."""
     return widgets.GridBox(
         list(children),
-        layout=widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(20em, 1fr))", grid_gap="0 1.5em"),
+        layout=widgets.Layout(grid_template_columns=f"repeat(auto-fit, minmax({least}, 1fr))", grid_gap=f"0 {gap}"),
     )
 
 
@@ -191,22 +197,3 @@ def one_sentence(error: Exception) -> str:
     """What an error says, in a line; with its type where it is not one of ours."""
     told = " ".join(str(error).split()) or "no message"
     return told if isinstance(error, ValueError) else f"{type(error).__name__}: {told}"
-
-
-_going = None
-
-
-def only_one_trains(new) -> None:
-    """Stop the widget that trains in this process, if any, and wait for its last step; `new` takes its place.
-
-    Such a widget has `going`, `superseded`, `stop(reason)` and the thread `conductor`.
-    """
-    global _going
-    other, _going = _going, new
-    if other is None or other is new:
-        return
-    if other.going:
-        other.superseded = True  # its page may be gone already: plotly's script complains about figures without one
-        other.stop("another one was begun")
-    if other.conductor is not None:
-        other.conductor.join()

@@ -5,7 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from numbers import Real
 from pathlib import Path
 
@@ -16,16 +15,8 @@ from plotly.basedatatypes import BaseFigure
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import style
-from minipolycom.viz.widgets.pieces import (
-    WIDE,
-    button,
-    live_figure,
-    one_sentence,
-    only_one_trains,
-    rest,
-    sentence,
-    side_by_side,
-)
+from minipolycom.viz.widgets.background import BackgroundTraining, only_one_trains, train_config
+from minipolycom.viz.widgets.pieces import WIDE, live_figure, one_sentence, sentence, side_by_side
 
 LEVEL = 0.02
 """Nats per token within which two single runs are called level: about what another seed changes in a short run."""
@@ -34,9 +25,6 @@ TABLE_CSS = """<style>
 .minipolycom { border-collapse: collapse; line-height: 1.6; }
 .minipolycom th, .minipolycom td { padding: 0 0.9em; text-align: right; }
 </style>"""
-
-GOING = ("preparing", "training", "paused", "stopping")
-"""The states of a live training between its start and its end; the others: ready, stopped, finished, failed."""
 
 
 class Turns:
@@ -64,17 +52,15 @@ class Turns:
             self.changed.notify_all()
 
 
-class LiveTraining(widgets.VBox):
+class LiveTraining(BackgroundTraining):
     """Trainings side by side with start, pause and stop, drawn while they go on; see `live_training`.
 
     `jobs` gives each run's name the function that trains it: called with a `Control` and a function that takes each
     row as it is measured, it returns a `Run`. `prepare` is called once before them and returns the line to measure the
-    losses by, (name, value), or None. Only one of these trains at a time: starting another one stops it.
+    losses by, (name, value), or None.
 
     `rows` are all measurements so far, `runs` the runs that have ended, `errors` one sentence per run that failed.
     """
-
-    SECONDS_PER_REDRAW = 0.5
 
     def __init__(
         self,
@@ -82,16 +68,10 @@ class LiveTraining(widgets.VBox):
         steps: int,
         prepare: Callable[[], tuple[str, Real] | None] = lambda: None,
     ):
-        self.jobs, self.steps, self.prepare = dict(jobs), steps, prepare
-        self.state, self.reason, self.floor = "ready", "", None
-        self.superseded = False  # its page may be gone already: plotly's script complains about figures without one
-        self.rows, self.runs, self.errors, self.controls = [], {}, {}, {}
-        self.conductor: threading.Thread | None = None
-        self.lock = threading.RLock()
+        super().__init__()
+        self.jobs, self.steps, self.prepare, self.floor = dict(jobs), steps, prepare, None
+        self.rows, self.runs, self.errors = [], {}, {}
 
-        self.start_button = button("Start", "play", self.start)
-        self.pause_button = button("Pause", "pause", lambda: self.resume() if self.state == "paused" else self.pause())
-        self.stop_button = button("Stop", "stop", self.stop)
         self.axis = widgets.Dropdown(
             options=[(label, x) for x, label in figures.AXES.items()], value="step", description="along",
             style={"description_width": "4em"}, layout=widgets.Layout(width="17em"),
@@ -104,74 +84,24 @@ class LiveTraining(widgets.VBox):
         for name, bar in self.bars.items():
             bar.style.bar_color = style(name)[0]
         self.readings = {name: widgets.HTML() for name in self.jobs}
-        self.sentence, self.result = widgets.HTML(), widgets.HTML()
+        self.result = widgets.HTML()
         self.live = live_figure(self._drawn())
         self._show_state()
         progress = [side_by_side([bar, self.readings[name]]) for name, bar in self.bars.items()]
         controls = side_by_side([self.start_button, self.pause_button, self.stop_button, self.axis])
-        super().__init__([controls, self.sentence, *progress, self.live.widget, self.result])
-
-    # What a learner does, and a script can do in the same way
+        self.children = (controls, self.sentence, *progress, self.live.widget, self.result)
 
     def start(self) -> None:
         """Begin, or after an end begin again; whatever training goes on elsewhere in this process is stopped first."""
-        from minipolycom.control import Control
-
-        if self.going:
-            return
-        if self.conductor is not None:
-            self.conductor.join()
-        only_one_trains(self)
-        self.rows, self.runs, self.errors = [], {}, {}
-        self.controls = {name: Control() for name in self.jobs}
-        self.reason, self.result.value, self.superseded = "", "", False
-        self._enter("preparing")
-        self.conductor = threading.Thread(target=self._conduct, name="live training", daemon=True)
-        self.conductor.start()
-
-    def pause(self) -> None:
-        """Hold after the current step."""
-        with self.lock:
-            if self.state == "training":
-                for control in self.controls.values():
-                    control.pause()
-                self._enter("paused")
-
-    def resume(self) -> None:
-        """Go on where it was held."""
-        with self.lock:
-            if self.state == "paused":
-                self._enter("training")
-                for control in self.controls.values():
-                    control.resume()
-
-    def stop(self, reason: str = "") -> None:
-        """End after the current step, keeping what was measured."""
-        with self.lock:
-            if self.going:
-                self.reason = reason
-                self._enter("stopping")
-                for control in self.controls.values():
-                    control.stop()
+        if self.startable:
+            self._begin("preparing")
+            self.rows, self.runs, self.errors = [], {}, {}
+            self._in_background("live training", self._train_all)
 
     def wait(self, timeout: Real | None = None) -> pd.DataFrame:
-        """Start if need be, go on if paused, and return the verdict when all is done or `timeout` seconds are over.
-
-        Interrupting it (the notebook's stop button) stops the training after the current step.
-        """
-        if self.state == "ready":
-            self.start()
-        self.resume()
-        try:
-            self.conductor.join(timeout)
-        except KeyboardInterrupt:
-            self.stop("interrupted")
-            self.conductor.join()
+        """As `BackgroundTraining.wait`; returns the verdict."""
+        super().wait(timeout)
         return self.verdict
-
-    @property
-    def going(self) -> bool:
-        return self.state in GOING
 
     @property
     def figure(self) -> BaseFigure:
@@ -196,16 +126,13 @@ class LiveTraining(widgets.VBox):
 
     # The threads: one that conducts, and one for each run
 
-    def _conduct(self) -> None:
-        try:
-            self.floor = self.prepare()
-            self._train_in_turns()
-            self._redraw()
-        except Exception as error:  # shown in the widget: in a thread nobody would see it
-            self.errors["live training"] = one_sentence(error)
-        stopped = any(control.stopped for control in self.controls.values())
-        self._enter("failed" if self.errors else "stopped" if stopped else "finished")
-        self.result.value = self._told()
+    def _train_all(self) -> str:
+        self.floor = self.prepare()
+        self._train_in_turns()
+        return "failed" if self.errors else "stopped" if self.control.stopped else "finished"
+
+    def _fail(self, told: str) -> None:
+        self.errors["live training"] = told
 
     def _train_in_turns(self) -> None:
         turns = Turns(self.jobs)
@@ -213,9 +140,7 @@ class LiveTraining(widgets.VBox):
             threading.Thread(target=self._train, args=(name, turns), name=f"training {name}", daemon=True)
             for name in self.jobs
         ]
-        with self.lock:
-            if self.state == "preparing":
-                self._enter("training")
+        self._prepared()
         for thread in threads:
             thread.start()
         drawn = 0
@@ -226,8 +151,7 @@ class LiveTraining(widgets.VBox):
                     drawn = len(self.rows)
                     self._redraw()
         except Exception:
-            for control in self.controls.values():
-                control.stop()  # what cannot be shown does not go on unseen
+            self.control.stop()  # what cannot be shown does not go on unseen
             raise
         finally:
             for thread in threads:
@@ -241,8 +165,8 @@ class LiveTraining(widgets.VBox):
 
         turns.take(name)
         try:
-            if not self.controls[name].stopped:
-                run = self.jobs[name](self.controls[name], on_row)
+            if not self.control.stopped:
+                run = self.jobs[name](self.control, on_row)
                 with self.lock:  # a run that was taken up again also has the rows from before
                     self.rows = [row for row in self.rows if row["run"] != name] + list(run.rows)
                     self.runs[name] = run
@@ -263,45 +187,32 @@ class LiveTraining(widgets.VBox):
         x = self.axis.value
         return figures.training_curves(self._rows_now(), x, self.floor, end=self.steps if x == "step" else None)
 
-    def _redraw(self) -> None:
-        if self.superseded:
-            return
-        with self.lock:
-            self.live.update(self._drawn())
-            for name, line in self.verdict.iterrows():
-                self.bars[name].value = int(line["steps"])
-                told = [f"step {line['steps']} of {self.steps}"]
-                if not pd.isna(line["validation loss"]):
-                    told.append(f"validation loss {line['validation loss']:.3f}")
-                if not pd.isna(line["tokens per second"]):
-                    told.append(f"{line['tokens per second']:,.0f} tokens per second")
-                self.readings[name].value = ", ".join(told)
+    def _draw(self) -> None:
+        self.live.update(self._drawn())
+        for name, line in self.verdict.iterrows():
+            self.bars[name].value = int(line["steps"])
+            told = [f"step {line['steps']} of {self.steps}"]
+            if not pd.isna(line["validation loss"]):
+                told.append(f"validation loss {line['validation loss']:.3f}")
+            if not pd.isna(line["tokens per second"]):
+                told.append(f"{line['tokens per second']:,.0f} tokens per second")
+            self.readings[name].value = ", ".join(told)
 
-    def _enter(self, state: str) -> None:
-        with self.lock:
-            self.state = state
-            self._show_state()
-
-    def _show_state(self) -> None:
-        why = f" ({self.reason})" if self.reason else ""
-        names = ", ".join(self.jobs)
-        said = {
-            "ready": f"Ready: {names}, {self.steps} steps each, in turns. Press Start.",
+    def _sentences(self) -> dict[str, str]:
+        return super()._sentences() | {
+            "ready": f"Ready: {', '.join(self.jobs)}, {self.steps} steps each, in turns. Press Start.",
             "preparing": "Preparing the text.",
             "training": "Training, in turns of a few steps; each run's clock counts its own steps only.",
-            "paused": "Paused. Resume goes on from the same step.",
-            "stopping": f"Stopping after the current step{why}.",
-            "stopped": f"Stopped{why}. What was measured is kept; Start begins again.",
+            "stopped": f"Stopped{self._why}. What was measured is kept; Start begins again.",
             "finished": "Finished.",
             "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
-        }[self.state]
-        self.sentence.value = sentence(html.escape(said), strong=self.state == "failed")
-        rest(self.start_button, self.going)
-        self.start_button.description = "Start" if self.going or self.state == "ready" else "Start again"
-        rest(self.pause_button, self.state not in ("training", "paused"))
-        self.pause_button.description = "Resume" if self.state == "paused" else "Pause"
-        self.pause_button.icon = "play" if self.state == "paused" else "pause"
-        rest(self.stop_button, self.state not in ("preparing", "training", "paused"))
+        }
+
+    def _show_state(self) -> None:
+        super()._show_state()
+        ended = not self.going and self.state != "ready"
+        self.start_button.description = "Start again" if ended else "Start"
+        self.result.value = self._told() if ended else ""
 
     def _status(self, name: str) -> str:
         if name in self.errors:
@@ -347,17 +258,14 @@ def live_training(
     """
     from minipolycom.model import GPTConfig
     from minipolycom.text import TokenData
-    from minipolycom.train import PRESET_TRAINING, TrainConfig, fit
+    from minipolycom.train import PRESET_TRAINING, fit
 
     models = {name: GPTConfig.preset(preset, activation=name) for name in activations}
     suited = PRESET_TRAINING[preset] | {
         "log_every": max(1, steps // 40), "eval_every": max(1, steps // 8), "steps": steps, **settings,
     }  # fmt: skip
     batch_size = suited.pop("batch_size")
-    known = {field.name for field in fields(TrainConfig)}
-    if unknown := sorted(suited.keys() - known):
-        raise ValueError(f"unknown setting {', '.join(unknown)}; known: batch_size, {', '.join(sorted(known))}")
-    training = TrainConfig(**suited)
+    training = train_config(suited, "batch_size")
     context = next(iter(models.values())).context
 
     def data() -> TokenData:
