@@ -263,7 +263,7 @@ def attention_maps(
             z=one[::-1], x=names[:n_columns], y=names[:n_rows][::-1], name=value, zmin=low, zmax=high,
             colorscale="Cividis", showscale=column == len(z), colorbar=dict(title=value), **panel(column),
         )  # fmt: skip
-    ticks = dict(type="category", tickvals=names, ticktext=list(labels or names))
+    ticks = dict(type="category") if labels is None else dict(type="category", tickvals=names, ticktext=list(labels))
     figure.update_xaxes(title="position that is looked at", **ticks)
     figure.update_yaxes(**ticks)
     figure.update_layout(hovermode="closest")

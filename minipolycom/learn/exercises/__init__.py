@@ -6,6 +6,7 @@ from minipolycom.learn.exercises import (
     nb01_why_nonlinearity,
     nb02_polynomial_compositions,
     nb03_expressivity,
+    nb04_transformer_piece_by_piece,
 )
 
 EXERCISES: dict[str, Exercise] = {
@@ -15,6 +16,7 @@ EXERCISES: dict[str, Exercise] = {
         nb01_why_nonlinearity,
         nb02_polynomial_compositions,
         nb03_expressivity,
+        nb04_transformer_piece_by_piece,
     )
     for exercise in notebook.EXERCISES
 }

@@ -1109,8 +1109,8 @@ PREACTIVATION_STD = Exercise(
     explanation=r"""
         $\mathrm{Var}(z) = \sum_d x_d^2 \cdot \frac{2}{5D} = D \cdot \frac{2}{5D} = \frac25$, so the standard deviation
         is $\sqrt{2/5} = 0.632$. The $D$ terms and the $1/D$ in the variance cancel: that is what the $1/D$ is for. The
-        authors' dense models have it too: they write the standard deviation 0.013975, and $0.013975 \cdot \sqrt{2048}
-        = 0.632$.
+        authors' dense models have it too: their code says 0.013975 for the standard deviation, and $0.013975 \cdot
+        \sqrt{2048} = 0.632$. In their mixture of experts it says 0.02, and the inputs start at 0.905.
         """,
     bank=(
         WrongAnswer(
