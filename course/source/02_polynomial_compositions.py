@@ -427,8 +427,7 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure.** PolyNorm's two lines are one line: it reads the angle and not the length. PolyReLU reads both, and its two
-# lines have nothing to do with each other.
+# **Read the figure.** PolyNorm's two lines are one line: it reads the angle and not the length. PolyReLU reads both.
 #
 # A function that does not change when you walk outward has no slope in that direction. That is all there is to it, but write
 # it down: for every $c > 0$, $f(cx) = f(x)$. Take the derivative with respect to $c$ at $c = 1$, and for any loss $L$ on top of $f$

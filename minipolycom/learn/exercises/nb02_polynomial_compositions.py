@@ -97,9 +97,22 @@ def my_polynorm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> to
     return y
 
 
+def _rows_of_size(
+    shape: tuple[int, ...], generator: torch.Generator, order: int = 3
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Entries of magnitude 1 and more: beside them ε disappears, so that an answer's other traits can be told."""
+    x = torch.randn(shape, generator=generator)
+    return x + x.sign(), *_coefficients(order, generator)
+
+
 def _scaled_row(scale: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    x, weight, bias = _row_and_coefficients((2, 16), torch.Generator().manual_seed(4))
-    return scale * (1 + x.abs()) * x.sign(), weight, bias
+    x, weight, bias = _rows_of_size((2, 16), torch.Generator().manual_seed(4))
+    return scale * x, weight, bias
+
+
+def _small_row() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.001, -0.002, 0.0005, 0.003]])
+    return rows, torch.tensor([0.2, 0.5, -0.7]), torch.tensor([0.1])
 
 
 def _divided_by(size):
@@ -377,20 +390,17 @@ EXERCISES = (
         minutes=12,
         reference=my_polynorm,
         cases=(
-            *grid(_row_and_coefficients, shapes=((2, 5), (3, 4, 6))),
-            Case(
-                label="a row of zeros and one of small numbers",
-                make=lambda: (
-                    torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.001, -0.002, 0.0005, 0.003]]),
-                    torch.tensor([0.2, 0.5, -0.7]),
-                    torch.tensor([0.1]),
-                ),
-            ),
-            Case(label="order 2", make=lambda: _of_order(2)),
+            *grid(_rows_of_size, shapes=((2, 5), (3, 4, 6))),
+            Case(label="order 2", make=lambda: _rows_of_size((2, 6), torch.Generator().manual_seed(2), order=2)),
         ),
         ladder=ladder(
             Values(rtol=1e-4, atol=1e-5, because="float32 means of sixth powers agree to about five digits"),
-            Gradients(rtol=1e-3, atol=1e-4, because="slopes at small entries are a thousand times as large"),
+            Gradients(rtol=1e-3, atol=1e-4, because="slopes lose a digit more than the values they belong to"),
+            Property(
+                promise="ε stands under the root: a row of zeros comes out as b, and one of small numbers stays small",
+                cases=(Case(label="a row of zeros, and one of small numbers", make=_small_row),),
+                holds=lambda results: close(my_polynorm(*_small_row()), results[0], rtol=1e-4, atol=1e-5),
+            ),
             Property(
                 promise="the row times 100 gives the same as the row",
                 cases=(
@@ -423,7 +433,7 @@ EXERCISES = (
                 answer=_divided_by(lambda u: (u.square().sum(dim=-1, keepdim=True) + 1e-6).sqrt()),
                 misconception="L2 norm for root mean square",
                 says=(
-                    "This is exactly what the L2 norm gives, the root of the *sum* of squares, as the paper prints it. "
+                    "This is exactly what the L2 norm gives, the root of the sum of squares, as the paper prints it. "
                     "The authors' code divides by the root of the mean, and so do we."
                 ),
             ),
@@ -460,7 +470,7 @@ EXERCISES = (
                 answer=_divided_by(lambda u: (u.square().mean(dim=0, keepdim=True) + 1e-6).sqrt()),
                 misconception="wrong axis",
                 says=(
-                    "This is exactly what means over the *first* axis give. A row is the last axis: one token's "
+                    "This is exactly what means over the first axis give. A row is the last axis: one token's "
                     "hidden units. The tokens of a batch have nothing to do with each other."
                 ),
             ),
@@ -481,7 +491,7 @@ EXERCISES = (
                 ),
             ),
             WrongAnswer(
-                answer=_divided_by(lambda u: (u.var(dim=-1, keepdim=True, correction=0) + 1e-6).sqrt()),
+                answer=_divided_by(lambda u: u.std(dim=-1, keepdim=True)),
                 misconception="standard deviation for root mean square",
                 says=(
                     "This divides by the standard deviation, which is measured from the mean. Even powers have a "
@@ -502,9 +512,10 @@ EXERCISES = (
                 answer=_divided_by(lambda u: u.square().mean(dim=-1, keepdim=True).sqrt() + 1e-6),
                 misconception="ε outside the root",
                 says=(
-                    "This adds ε to the root mean square. It belongs under the root, to the mean square; for small "
-                    "rows that is a thousand times as much."
+                    "This adds ε to the root mean square. It belongs under the root, to the mean square: there a row "
+                    "of zeros is divided by a thousandth, here by a millionth."
                 ),
+                fails="property",
             ),
             WrongAnswer(
                 answer=_divided_by(lambda u: u.square().mean(dim=-1, keepdim=True).sqrt()),
@@ -513,6 +524,7 @@ EXERCISES = (
                     "This is what comes out without ε: a row of zeros is 0/0, NaN, and small rows are blown up. "
                     "Add 1e-6 to the mean square."
                 ),
+                fails="property",
             ),
             WrongAnswer(
                 answer=lambda x, w, b: my_polynorm(x, w, torch.zeros(1)),
@@ -569,7 +581,7 @@ EXERCISES = (
             WrongAnswer(
                 answer=3072.0,
                 misconception="the width without the root",
-                says="3072 is the quotient of the two *squares*. Both norms take a root at the end.",
+                says="3072 is the quotient of the two squares. Both norms take a root at the end.",
             ),
             WrongAnswer(
                 answer=1 / math.sqrt(3072),
@@ -713,7 +725,7 @@ EXERCISES = (
                 answer=4.0,
                 misconception="one of two reasons",
                 says=(
-                    "4 takes account of one of two things. The gradient is 4 times smaller, *and* the matrix is 4 "
+                    "4 takes account of one of two things. The gradient is 4 times smaller, and the matrix is 4 "
                     "times longer, so that the same turn needs a longer step."
                 ),
             ),
@@ -728,7 +740,7 @@ EXERCISES = (
             WrongAnswer(
                 answer=1 / 16,
                 misconception="the wrong way round",
-                says="1/16 is the factor for a matrix that was *divided* by 4.",
+                says="1/16 is the factor for a matrix that was divided by 4.",
             ),
             WrongAnswer(
                 answer=0.25,
@@ -829,7 +841,7 @@ EXERCISES = (
             WrongAnswer(
                 answer=_backward_by(lambda *t: _direct(*t) - _through_the_size(*t)),
                 misconception="sign of the second path",
-                says=("The second path has the wrong sign: r_p is one over a size, so it *falls* when an entry grows."),
+                says=("The second path has the wrong sign: r_p is one over a size, so it falls when an entry grows."),
             ),
             WrongAnswer(
                 answer=_backward_by(lambda *t: _direct(*t) + t[-1] * _through_the_size(*t)),
@@ -864,7 +876,7 @@ EXERCISES = (
                 ),
                 misconception="each output's own share of the second path",
                 says=(
-                    "The second path counts for each entry its own output alone, g_j x_j^p. The size changes *all* "
+                    "The second path counts for each entry its own output alone, g_j x_j^p. The size changes all "
                     "outputs of the row: Σ_i g_i x_i^p."
                 ),
             ),
