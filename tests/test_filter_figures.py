@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from minipolycom.viz import filters
+from minipolycom.viz import branches, filters
 from minipolycom.viz.figures import alt, fold, static, table
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -27,6 +27,7 @@ def alignment_and_gain():
 
 FIGURES = {
     "clouds": lambda: filters.clouds({"as it is": CLOUD, "wide": 2 * CLOUD}, "A cloud"),
+    "concentration": lambda: filters.concentration([0.8, 0.9, 1.0], [0.5, 0.8, 1.0], [0.4, 0.7, 1.0], "Three spectra"),
     "alignment": alignment_and_gain,
     "modes": lambda: filters.modes_through_time(TIMES, {"none": MODES, "online": MODES[::-1]}, "Three modes"),
     "law": lambda: filters.law_and_measurement(RHO, LAW, FOUND),
@@ -81,6 +82,22 @@ def test_clouds_share_one_scale_in_which_a_circle_is_round() -> None:
     ranges = {tuple(axis.range) for axis in (*figure.select_xaxes(), *figure.select_yaxes())}
     assert ranges == {(-4.2, 4.2)}
     assert [axis.scaleanchor for axis in figure.select_yaxes()] == ["x", "x2"]
+
+
+def test_concentration_begins_at_nothing_in_the_colours_of_the_branches() -> None:
+    figure = FIGURES["concentration"]()
+    assert {name: list(sums) for name, sums in curves(figure).items()} == {
+        "online": [0, 0.8, 0.9, 1],
+        "features": [0, 0.5, 0.8, 1],
+        "target": [0, 0.4, 0.7, 1],
+        "all alike": [0, 1 / 3, 2 / 3, 1],
+    }
+    ranks = branches.rank_through_training([{"step": 1, "erank_online": 1, "erank_target": 2, "rank_difference": 1}])
+    colours = {trace.name: trace.line.color for trace in figure.data}
+    assert all(colours[trace.name] == trace.line.color for trace in ranks.data)
+    assert "Share that the 2 largest of 3 modes hold: online 90%, features 80%, target 70%, all alike 67%" in alt(
+        figure
+    )
 
 
 def test_leading_directions_are_strong_the_rest_faint_and_chance_a_line_across() -> None:

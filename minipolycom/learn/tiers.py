@@ -68,6 +68,17 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=500, minutes=2.5, memory=1),
         "gpu": Cost(steps=500),
     },
+    # 12: four methods on digits, 256 images a step; eight linear networks of 256 weights, 1024 pairs a step
+    "branch_filters": {
+        "smoke": Cost(steps=4, minutes=0.15, memory=1),
+        "cpu": Cost(steps=300, minutes=1.2, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "linear_filters": {
+        "smoke": Cost(steps=20, minutes=0.05, memory=1),
+        "cpu": Cost(steps=1000, minutes=0.5, memory=1),
+        "gpu": Cost(steps=1000),
+    },
 }
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
 

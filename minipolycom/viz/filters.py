@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from minipolycom.viz.branches import LEAST_SHARE, SYMBOLS
+from minipolycom.viz.branches import LEAST_SHARE, ONLINE, SYMBOLS, TARGET
 from minipolycom.viz.drawing import blank, describe, head_panels, panel
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
@@ -60,6 +60,35 @@ def clouds(points: Mapping[str, Float[ArrayLike, "N 2"]], title: str) -> go.Figu
     figure.update_layout(hovermode="closest")
     head_panels(figure)
     return describe(figure, f"{title}. {'; '.join(told)}.")
+
+
+def concentration(
+    online_R: Float[ArrayLike, " R"],
+    features_R: Float[ArrayLike, " R"],
+    target_R: Float[ArrayLike, " R"],
+    title: str,
+) -> go.Figure:
+    """The shares of energy that the k largest modes of three spectra hold together, from none to all of them.
+
+    Given are the partial sums for k = 1..R; a straight line, grey, is that of a spectrum whose modes are all alike.
+    """
+    places = np.arange(len(np.asarray(features_R)) + 1)
+    figure = blank(title, "k, largest first", "share of the k largest", height=380)
+    (online, blue, solid), (target, vermillion, dashed) = ONLINE, TARGET
+    look = (
+        (online, online_R, blue, solid, 2.5),
+        ("features", features_R, PALETTE["forest"], "4px,2px", 2.5),
+        (target, target_R, vermillion, dashed, 2.5),
+        ("all alike", places[1:] / places[-1], NEUTRAL, "2px,3px", 1.5),
+    )
+    for name, sums, colour, dash, width in look:
+        figure.add_scatter(
+            x=places, y=[0.0, *np.asarray(sums, dtype=float)], name=name, mode="lines",
+            line=dict(color=colour, dash=dash, width=width),
+        )  # fmt: skip
+    half = len(places) // 2
+    told = ", ".join(f"{trace.name} {trace.y[half]:.0%}" for trace in figure.data)
+    return describe(figure, f"{title}. Share that the {half} largest of {places[-1]} modes hold: {told}.")
 
 
 def alignment_and_gain(

@@ -104,15 +104,15 @@ def _by_singular_values(z, sigma):
 # -- its axes ------------------------------------------------------------------------------------------------------
 
 
-def axis_alignment(c: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """How nearly each eigenvector of one matrix is an eigenvector of another too.
+def axis_alignment(c_online: torch.Tensor, c_target: torch.Tensor) -> torch.Tensor:
+    """How nearly each eigenvector of the target's matrix is an eigenvector of the online branch's too.
 
-    c, reference: correlation matrices, symmetric, shape (D, D).
-    Returns shape (D,): the cosine of the angle between C v_i and v_i, v_i the eigenvectors of `reference`, that of
-    its largest eigenvalue first.
+    c_online, c_target: correlation matrices, symmetric, shape (D, D).
+    Returns shape (D,): the cosine of the angle between c_online v_i and v_i, v_i the eigenvectors of c_target, that
+    of its largest eigenvalue first.
     """
-    axes = torch.linalg.eigh(reference).eigenvectors.flip(1)
-    return F.cosine_similarity(c @ axes, axes, dim=0)
+    axes = torch.linalg.eigh(c_target).eigenvectors.flip(1)
+    return torch.nn.functional.cosine_similarity(c_online @ axes, axes, dim=0)
 
 
 def _two_correlations(width: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,26 +130,26 @@ def _axes_of(c: torch.Tensor) -> torch.Tensor:
     return torch.linalg.eigh(c).eigenvectors.flip(1)
 
 
-def _eigenvectors_as_rows(c, reference):
-    axes = _axes_of(reference).T
-    return F.cosine_similarity(c @ axes, axes, dim=0)
+def _eigenvectors_as_rows(c_online, c_target):
+    axes = _axes_of(c_target).T
+    return F.cosine_similarity(c_online @ axes, axes, dim=0)
 
 
-def _axes_of_the_wrong_matrix(c, reference):
-    return axis_alignment(reference, c)
+def _axes_of_the_wrong_matrix(c_online, c_target):
+    return axis_alignment(c_target, c_online)
 
 
-def _pairs_of_eigenvectors(c, reference):
-    return (_axes_of(c) * _axes_of(reference)).sum(dim=0).abs()
+def _pairs_of_eigenvectors(c_online, c_target):
+    return (_axes_of(c_online) * _axes_of(c_target)).sum(dim=0).abs()
 
 
-def _without_dividing(c, reference):
-    return (c @ _axes_of(reference) * _axes_of(reference)).sum(dim=0)
+def _without_dividing(c_online, c_target):
+    return (c_online @ _axes_of(c_target) * _axes_of(c_target)).sum(dim=0)
 
 
-def _by_one_product(c, reference):
-    axes = _axes_of(reference)
-    turned = c @ axes
+def _by_one_product(c_online, c_target):
+    axes = _axes_of(c_target)
+    turned = c_online @ axes
     return (axes * turned).sum(dim=0) / turned.norm(dim=0)
 
 
@@ -480,8 +480,8 @@ EXERCISES = (
         statement=r"""
             A filter changes eigenvalues and keeps axes. Is what happens between the branches of a trained network a
             filter? Then the axes of the target's correlation matrix have to be axes of the online branch's too. For a
-            direction $v$ that is an eigenvector of $C$, $Cv$ points where $v$ does. So measure, for every eigenvector
-            $v_i$ of `reference`,
+            direction $v$ that is an eigenvector of $C$, $Cv$ points where $v$ does. So measure, with the $C$ of the
+            online branch and every eigenvector $v_i$ of the target's matrix,
 
             $$a_i = \cos\angle(C v_i,\, v_i) = \frac{v_i^\top C v_i}{\lVert C v_i \rVert},
             \qquad \lVert v_i \rVert = 1,$$
@@ -504,12 +504,12 @@ EXERCISES = (
         ),
         hints=(
             """
-            `torch.linalg.eigh(reference).eigenvectors` has the eigenvectors in its columns, that of the smallest
+            `torch.linalg.eigh(c_target).eigenvectors` has the eigenvectors in its columns, that of the smallest
             eigenvalue first: `.flip(1)` turns the order of the columns around.
             """,
             """
-            `c @ axes` does all directions at once, a column each. `torch.nn.functional.cosine_similarity(a, b, dim=0)`
-            compares column by column.
+            `c_online @ axes` does all directions at once, a column each. With `dim=0`,
+            `torch.nn.functional.cosine_similarity` compares column by column.
             """,
         ),
         explanation=r"""
@@ -524,7 +524,7 @@ EXERCISES = (
                 says="These are exactly the cosines for the rows of V. `eigh` puts the eigenvectors into its columns.",
             ),
             WrongAnswer(
-                answer=lambda c, reference: axis_alignment(c, reference).flip(0),
+                answer=lambda c_online, c_target: axis_alignment(c_online, c_target).flip(0),
                 misconception="smallest first",
                 says=(
                     "These are exactly the right numbers in the opposite order. `eigh` sorts from the smallest "
@@ -534,7 +534,7 @@ EXERCISES = (
             WrongAnswer(
                 answer=_axes_of_the_wrong_matrix,
                 misconception="the other matrix's axes",
-                says="This is exactly the alignment of the eigenvectors of c with `reference`: roles are exchanged.",
+                says="This is exactly the alignment of c_online's eigenvectors with c_target: the roles are exchanged.",
             ),
             WrongAnswer(
                 answer=_pairs_of_eigenvectors,
@@ -550,23 +550,25 @@ EXERCISES = (
                 says="These are exactly vᵀ C v, the energy along each axis. A cosine divides by the length of C v too.",
             ),
             WrongAnswer(
-                answer=lambda c, reference: axis_alignment(c, reference).square(),
+                answer=lambda c_online, c_target: axis_alignment(c_online, c_target).square(),
                 misconception="squared",
                 says="These are exactly the squared cosines.",
             ),
             WrongAnswer(
-                answer=lambda c, reference: axis_alignment(c, reference).mean(),
+                answer=lambda c_online, c_target: axis_alignment(c_online, c_target).mean(),
                 misconception="mean for each",
                 says="This is exactly the mean over the axes. Asked for is one number for each.",
                 fails="shape",
             ),
             WrongAnswer(
-                answer=lambda c, reference: F.cosine_similarity(c @ _axes_of(reference), _axes_of(reference), dim=1),
+                answer=lambda c_online, c_target: F.cosine_similarity(
+                    c_online @ _axes_of(c_target), _axes_of(c_target), dim=1
+                ),
                 misconception="cosines of rows",
                 says="These are exactly the cosines row by row. Each eigenvector is a column: `dim=0`.",
             ),
         ),
-        right=(_by_one_product, lambda c, reference: eigenspace_alignment(c, reference).float()),
+        right=(_by_one_product, lambda c_online, c_target: eigenspace_alignment(c_online, c_target).float()),
     ),
     Exercise(
         name="partial_sums",
