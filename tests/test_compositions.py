@@ -24,7 +24,7 @@ WHOLE = {
 
 
 def sizes(place: str, scale: float = 1.0, outlier: float = 0.0) -> np.ndarray:
-    return np.array(trace(row_panels(place, scale, outlier), "sizes").y)
+    return np.array(trace(row_panels(place, scale, outlier), "sizes, this row").y)
 
 
 def trace(figure, name: str):
@@ -65,16 +65,16 @@ def test_the_row_stands_in_units_of_its_scale_and_the_start_stays_in_sight():
     np.testing.assert_allclose(np.array(entries.x), a_row(1, 2.5))
     np.testing.assert_allclose(np.array(entries.y), WHOLE[NOWHERE](a_row(10, 2.5)), rtol=1e-5)
     np.testing.assert_allclose(np.array(start.y), WHOLE[NOWHERE](a_row()), rtol=1e-5)
-    np.testing.assert_allclose(np.array(trace(figure, "sizes, at scale 1").y), sizes(NOWHERE))
+    np.testing.assert_allclose(np.array(trace(figure, "sizes, at scale 1, without an outlier").y), sizes(NOWHERE))
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_figure_says_its_numbers_has_a_table_and_a_static_twin(place):
     figure = row_panels(place, 0.01, 40)
-    assert f"Divided: {place}. Row at scale 0.01, one entry 40 times that." in alt(figure)
+    assert f"Divided: {place}. Row at scale 0.01, one entry at 40 times the scale." in alt(figure)
     for part, size in zip(PARTS, sizes(place, 0.01, 40), strict=True):
         assert f"{part} {size:.3g}" in alt(figure)
-    assert list(table(figure)["sizes"].loc[[1, 2, 3, 4]]) == list(trace(figure, "sizes").y)
+    assert list(table(figure)["sizes, this row"].loc[[1, 2, 3, 4]]) == list(trace(figure, "sizes, this row").y)
     assert "<details>" in fold(figure)
     picture = ElementTree.fromstring(static(figure))
     assert picture.get("aria-label") == alt(figure)

@@ -152,7 +152,7 @@ def test_the_scale_of_a_row_moves_the_bare_polynomial_and_leaves_polynorm(row_ex
         row_explorer.choice.value = place
         before = heights(row_explorer)
         row_explorer.sliders["scale"].value = 10
-        moved[place] = not np.allclose(before["sizes"], heights(row_explorer)["sizes"], rtol=1e-3)
+        moved[place] = not np.allclose(before["sizes, this row"], heights(row_explorer)["sizes, this row"], rtol=1e-3)
         row_explorer.reset.click()
     assert moved == {"nowhere": True, POLYNORM: False}
 
@@ -161,7 +161,7 @@ def test_another_place_and_one_loud_entry_are_drawn_and_said_and_taken_back(row_
     row_explorer.choice.value = POLYNORM
     before = heights(row_explorer)
     row_explorer.sliders["outlier"].value = 40
-    assert "one entry 40 times that" in row_explorer.reading.value
+    assert "one entry at 40 times the scale" in row_explorer.reading.value
     assert "comes out as 15.6" in row_explorer.reading.value
     assert np.abs(heights(row_explorer)["this row"][:-1]).max() < np.abs(before["this row"]).max()
     row_explorer.reset.click()

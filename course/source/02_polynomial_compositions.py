@@ -333,8 +333,8 @@ figures.show(
 alike.reveal()
 
 # %% [markdown]
-# **Read the figure.** A chessboard: odd powers have nothing to do with even ones, and among their own kind, the higher two powers
-# are, the more alike: $x^3$ and $x^5$ are nearly one direction. So what does a further power bring that the lower
+# **Read the figure.** A chessboard: odd powers have nothing to do with even ones. Among their own kind neighbours are alike, the more so the
+# higher they are: $x^3$ and $x^5$ are nearer to one direction than $x$ and $x^3$. So what does a further power bring that the lower
 # ones have not brought yet? Take out of each power all that lower ones (and the bias) could make of it, and measure what is left.
 # Beside it stands what a high power is mostly made of: its largest entries.
 

@@ -65,41 +65,46 @@ def row_panels(place: str, scale: Real = 1.0, outlier: Real = 0.0) -> go.Figure:
         horizontal_spacing=0.12,
     )  # fmt: skip
     figure = blank("", "entry of the row, in units of its scale", "what becomes of it", figure, height=380)
-    faded, colour = faint(NEUTRAL, 0.45), STYLE["polynorm"][0]
-    at_start, now = PLACES[place](a_row()), PLACES[place](a_row(scale, outlier))
-    for name, parts, row, look in (
-        ("at scale 1, without an outlier", at_start, a_row(), dict(mode="lines", line=dict(color=faded, width=6))),
-        ("this row", now, a_row(1.0, outlier), dict(mode="markers", marker=dict(color=colour, size=5))),
-    ):
-        figure.add_scatter(x=row.numpy(), y=parts.sum(dim=0).numpy(), name=name, **look)
-    for name, parts, look in (
-        ("sizes, at scale 1", at_start, dict(color=faded, size=16)),
-        ("sizes", now, dict(color=colour, size=9)),
-    ):
-        figure.add_scatter(
-            x=list(range(1, len(PARTS) + 1)), y=_sizes(parts), name=name, mode="markers", marker=look,
-            showlegend=False, **panel(2),
-        )  # fmt: skip
+    now, start = PLACES[place](a_row(scale, outlier)), PLACES[place](a_row())
+    colour, faded = STYLE["polynorm"][0], faint(NEUTRAL, 0.45)
+    thick = dict(mode="lines", line=dict(color=faded, width=6, simplify=False))
+    dots = dict(mode="markers", marker=dict(color=colour, size=5))
+    _add(figure, "at scale 1, without an outlier", a_row(), start, thick, dict(color=faded, size=16))
+    _add(figure, "this row", a_row(1.0, outlier), now, dots, dict(color=colour, size=9))
     zero = dict(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
     figure.update_layout(
         hovermode="closest",
         xaxis=dict(range=[-3.4, 3.4], **zero),
         yaxis=dict(range=[-3.2, 6.2], **zero),
         xaxis2=dict(title="part", range=[0.5, len(PARTS) + 0.5], tickvals=[1, 2, 3, 4], ticktext=PARTS),
-        yaxis2=dict(title="root mean square over the row", type="log", range=[-7, 7], exponentformat="power"),
+        yaxis2=dict(title="root mean square over the row", type="log", range=[-7, 10], exponentformat="power"),
     )
     head_panels(figure)
-    sizes, largest = _sizes(now), float(now.sum(dim=0).abs().max())
-    told = ", ".join(f"{part} {size:.3g}" for part, size in zip(PARTS, sizes, strict=True))
-    energies = [size**2 for size in sizes[:ORDER]]
-    shares = ", ".join(f"{energy / sum(energies):.0%}" for energy in energies)
     return describe(
         figure,
-        f"Divided: {place}. Row at scale {scale:.3g}, one entry {outlier:g} times that. Sizes: {told}; the three parts "
-        f"hold {shares} of their energy. The largest entry comes out as {largest:.3g}.",
+        f"Divided: {place}. Row at scale {scale:.3g}, one entry at {outlier:g} times the scale. {_told(now)}",
+    )
+
+
+def _add(figure: go.Figure, name: str, row: Tensor, parts: Tensor, entries: dict, sizes: dict) -> None:
+    """A row in both panels; `entries` and `sizes` say how it looks there."""
+    figure.add_scatter(x=row.numpy(), y=parts.sum(dim=0).numpy(), name=name, **entries)
+    places = list(range(1, len(PARTS) + 1))
+    figure.add_scatter(
+        x=places, y=_sizes(parts), name=f"sizes, {name}", mode="markers", marker=sizes, showlegend=False, **panel(2)
     )
 
 
 def _sizes(parts: Float[Tensor, "P F"]) -> list[float]:
     """The root mean square over the row of each part, and of their sum."""
     return torch.cat([parts, parts.sum(dim=0, keepdim=True)]).square().mean(dim=-1).sqrt().tolist()
+
+
+def _told(parts: Float[Tensor, "P F"]) -> str:
+    sizes, largest = _sizes(parts), float(parts.sum(dim=0).abs().max())
+    energies = [size**2 for size in sizes[:ORDER]]
+    named = ", ".join(f"{part} {size:.3g}" for part, size in zip(PARTS, sizes, strict=True))
+    shares = ", ".join(f"{energy / sum(energies):.0%}" for energy in energies)
+    return (
+        f"Sizes: {named}; the three parts hold {shares} of their energy. The largest entry comes out as {largest:.3g}."
+    )
