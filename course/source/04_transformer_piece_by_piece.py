@@ -315,8 +315,8 @@ anatomy.matrices_to_scale(GPTConfig.preset("tiny", activation=name) for name in 
 
 # %% [markdown]
 # How fair is the paper's comparison by this measure? Its shapes can be counted without being built: 24 layers,
-# $D = 2048$, 16 heads, a vocabulary of 32,000 (the authors' training script). Beside it the control, a gated
-# feed-forward that was given the full width.
+# $D = 2048$, 16 heads, a vocabulary of 32,000 (the authors' training script and tokenizer). Beside it the control, a
+# gated feed-forward that was given the full width.
 
 # %% claim="matched-parameters"
 from minipolycom import GPTConfig
@@ -338,8 +338,8 @@ figures.show(
         title="The dense models of the PolyCom paper, counted",
     )
 )
-for name, difference in more.items():
-    print(f"{name:20} {difference:+13,} parameters beside relu")
+for name, count in counts.items():
+    print(f"{name:20} {count:,} parameters, {more[name]:+,} beside relu")
 
 # %% [markdown]
 # **Read the figure.** All models of the comparison have 1.345 billion parameters. PolyReLU's and PolyNorm's have 96
@@ -358,7 +358,8 @@ for name, difference in more.items():
 
 # %% [markdown]
 # Is it the package's block? The test that counts: take the weights of the course's GPT, hand them to your pieces layer
-# by layer, and compare the logits. As controls, four blocks that are wired slightly wrong, with the same weights.
+# by layer, and compare the logits. As controls, four blocks that are wired slightly wrong, with the same weights. (The
+# course's block stands in for yours. If you have written one, put it in the place of `reference("transformer_block")`.)
 
 # %%
 import torch
@@ -441,7 +442,7 @@ print(f"counted: {counted:,.0f} per token;  GPTConfig.flops_per_token: {gpt.conf
 # **Operations.** Each entry of a matrix takes part in one multiplication and one addition per token forward, and in
 # twice as many backward, once for the gradient of its input and once for its own: $6 N$ with $N$ the entries of all
 # matrices. The embedding is looked up, not multiplied. To that come the scores and the mixing of values, which have no
-# parameters: $12\,L\,D\,T$.
+# parameters: $12\,L\,D\,T$ (for the whole square of positions, masked or not).
 #
 # So what share of a GPT-2's parameters sits in the feed-forward, where the activation works?
 
@@ -475,9 +476,10 @@ figures.show(
 share.compare(round(100 * parts["feed-forward"] / gpt2.n_parameters))
 
 # %% [markdown]
-# **Read the figure.** The feed-forwards are the largest part, and two thirds of each block. In larger models the
-# embedding hardly counts and the two thirds are nearly the whole answer. All of these entries serve one function of a
-# row; a better function makes them all worth more. That is the bet of this course's paper.
+# **Read the figure.** The feed-forwards are the largest part, and two thirds of each block. (GPT-2 has one matrix for
+# embedding and head, so it is counted once.) In larger models the embedding hardly counts and the two thirds are nearly
+# the whole answer. All of these entries serve one function of a row; a better function makes them all worth more. That
+# is the bet of this course's paper.
 #
 # And the operations? In each layer the feed-forward takes $48\,D^2$ per token, scores and mixing $12\,D\,T$: they draw
 # level at a context of $T = 4D$, which for GPT-2 is 3072, three times its own. Nowhere in this account is there an
@@ -539,6 +541,11 @@ figures.show(
         title="What arrives at the activation, untrained",
     )
 )
+for n_layers, d_model in ((2, 64), (24, 128), (4, 512)):
+    other = GPT(GPTConfig(activation="polyrelu", n_layers=n_layers, d_model=d_model))
+    (first, *_, last) = sizes(other, ".feed_forward.activation.input")
+    print(f"{n_layers} layers, D = {d_model}: {first:.3f} in the first layer, {last:.3f} in the last")
+
 leaves = {name: sizes(gpt, ".feed_forward.activation") for name, gpt in models.items()}
 normal = torch.special.ndtri((torch.arange(2**14) + 0.5) / 2**14) * 0.4**0.5  # evenly spaced quantiles, s = 0.632
 figures.show(
@@ -594,6 +601,8 @@ for name, factor in {"with 1/√(2L)": 1.0, "without": math.sqrt(2 * N_LAYERS)}.
         block.attention.out.weight.data *= factor
         block.feed_forward.down.weight.data *= factor
     streams[name] = [size**2 for size in sizes(gpt, "")]
+    (first, *_, last) = sizes(gpt, ".feed_forward.activation.input")
+    print(f"{name}: the activation's input is {first:.3f} in the first layer and {last:.3f} in the last")
 figures.show(
     figures.lines(
         streams,
@@ -609,11 +618,11 @@ growth.reveal()
 
 # %% [markdown]
 # **Read the figure.** Both axes are logarithmic and both lines rise with slope 1: the *mean square* grows in proportion
-# to the depth. With the factor it ends a little below a half, at any number of layers. Without it, it ends $2L$ times
-# as high.
+# to the depth. With the factor it ends a little below a half, whatever $L$ is, for $2L$ contributions are divided by
+# $2L$. Without it, it ends $2L$ times as high.
 #
-# And what reaches the activation? The same in both cases, and in the first layer as in the last. Between the growing
-# stream and the activation stands the norm.
+# And what reaches the activation? The same in both cases, as the two printed lines say, in the first layer and in the
+# last. Between the growing stream and the activation stands the norm.
 #
 # ### The control: take the norm out
 #
