@@ -462,9 +462,9 @@ def test_finished_pieces_are_not_computed_again(dense, monkeypatch):
 
 
 def test_studies_share_the_pieces_that_they_have_in_common():
-    keys = {name: {piece.key for piece in pieces_of(name, "cpu")} for name in ("dense", "rank", "composition")}
-    rates = {piece.key for piece in STUDIES["rank"].tune(STUDIES["rank"].tiers["cpu"])}
-    assert rates < keys["dense"]
+    names = ("dense", "rank", "bridge", "composition")
+    keys = {name: {piece.key for piece in pieces_of(name, "cpu")} for name in names}
+    assert keys["rank"] < keys["bridge"] < keys["dense"]
     assert len(keys["composition"] & keys["dense"]) == 3 * (4 + 2)  # three activations, four rates and two seeds each
 
 
@@ -489,6 +489,33 @@ def test_pieces_are_shared_among_processes(tmp_path, monkeypatch):
         thread.join()
     assert sorted(computed) == sorted(piece.key for piece in pieces)  # each once
     assert [[each["piece"] for each in found] for found in results] == [[piece.key for piece in pieces]] * 3
+
+
+def test_processes_that_end_together_write_the_record_one_after_the_other(tmp_path, monkeypatch):
+    whole, writing, collided = Record.write, threading.Lock(), []
+
+    def slowly(record, folder):
+        collided.append(not writing.acquire(blocking=False))
+        time.sleep(0.05)
+        whole(record, folder)
+        if not collided[-1]:
+            writing.release()
+
+    monkeypatch.setattr(Record, "write", slowly)
+    threads = [
+        threading.Thread(
+            target=run_study,
+            args=(STUDIES["precision"], "smoke", 2),
+            kwargs={"reference": tmp_path / "reference", "work": tmp_path / "work"},
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert collided == [False] * 3
+    assert len(read_records(tmp_path / "reference")) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -72,7 +72,8 @@ def run_study(
         recorded=datetime.now(UTC).isoformat("T", "seconds"),
         rows=rows,
     )
-    record.write(reference)
+    with FileLock(Path(work) / f"{record.name}.lock"):  # processes that shared the last pieces come here together
+        record.write(reference)
     return record
 
 
