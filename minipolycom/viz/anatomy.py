@@ -70,7 +70,7 @@ def block_diagram(config: GPTConfig) -> Drawing:
 
     stream, top, box, gap, x = 150, 46, 70, 8, 20
     parts = [_line(12, stream, WIDTH - 20, stream, PALETTE["blue"], 5)]
-    parts += [_text(12, stream + 28, "the residual stream, B T D", "start", PALETTE["blue"])]
+    parts += [_text(12, stream + 28, "the residual stream, B T D", "start")]
     for name, inside, boxes in (("attention", "B H T K", attention), ("feed-forward", "B T F", feed_forward)):
         begin = x
         x += 24
@@ -84,7 +84,7 @@ def block_diagram(config: GPTConfig) -> Drawing:
         end = x + 14
         parts += [_line(x - gap, top + 23, end, top + 23, NEUTRAL, 1.5)]
         parts += [_arrow(end, top + 23, end, stream - 13, end, stream - 13), _plus(end, stream)]
-        parts += [_text((begin + end) / 2, top - 22, f"{name} ({inside} inside)", "middle", NEUTRAL, bold=True)]
+        parts += [_text((begin + end) / 2, top - 22, f"{name} ({inside} inside)", "middle", bold=True)]
         x = end + 26
     numbers = pd.DataFrame(
         {
@@ -124,10 +124,10 @@ def matrices_to_scale(configs: Iterable[GPTConfig]) -> Drawing:
     for config, matrices in rows:
         colour, x = style(config.activation)[0], 130.0
         high, wide = scale * config.d_model, scale * config.d_ff
-        parts += [_text(8, y + high / 2 + 5, config.activation, "start", NEUTRAL, bold=True)]
+        parts += [_text(8, y + high / 2 + 5, config.activation, "start", bold=True)]
         for matrix in matrices:
             parts += [_rect(x, y, wide, high, colour, faint(colour, 0.25))]
-            parts += [_text(x + wide / 2, y - 8, f"{matrix}: {config.d_model} × {config.d_ff}", "middle", NEUTRAL)]
+            parts += [_text(x + wide / 2, y - 8, f"{matrix}: {config.d_model} × {config.d_ff}", "middle")]
             x += wide + 14
         counts.append(len(matrices) * config.d_model * config.d_ff)
         y += high + 48
@@ -159,8 +159,8 @@ def _drawing(parts: Sequence[str], height: Real, numbers: pd.DataFrame, sentence
 def _box(x: Real, y: Real, width: Real, label: str, below: str, colour: str, bold: bool) -> list[str]:
     return [
         _rect(x, y, width, 46, colour, faint(colour, 0.25 if bold else 0.08)),
-        _text(x + width / 2, y + 20, label, "middle", NEUTRAL, size=13 if len(label) < 8 else 11, bold=bold),
-        _text(x + width / 2, y + 37, below, "middle", NEUTRAL, size=11),
+        _text(x + width / 2, y + 20, label, "middle", size=13 if len(label) < 8 else 11, bold=bold),
+        _text(x + width / 2, y + 37, below, "middle", size=11),
     ]
 
 
@@ -190,9 +190,10 @@ def _plus(x: Real, y: Real) -> str:
     return ring + "".join(bars)
 
 
-def _text(x: Real, y: Real, text: str, anchor: str, colour: str, size: int = 13, bold: bool = False) -> str:
+def _text(x: Real, y: Real, text: str, anchor: str, size: int = 13, bold: bool = False) -> str:
+    """Text in the colour of the page's own."""
     strong = ' font-weight="600"' if bold else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}"{strong}'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="currentColor"{strong}'
     return f"<text {place}>{html.escape(text, quote=False)}</text>"
 
 
