@@ -175,7 +175,7 @@ row_explorer()
 # - *The whole sum*: the size of the output stays near 1, so nothing explodes. But look at the parts: the division came too late. At a small scale the
 #   sum is the linear part, at a large one the cube; the mixture was lost before it was divided.
 # - *Before the powers*: all three parts stay at work at any scale. Now let one entry grow. It is cubed *after* the division, and comes out
-#   at over a thousand.
+#   at over a thousand: after the division an entry is at most $\sqrt F$, and its cube at most $F^{3/2}$.
 # - *Each power: PolyNorm*: the parts stay equal, and no entry comes out larger than $\sqrt{256} = 16$: a power
 #   divided by its size has a mean square of 1, and if all of it sits in one of $F$ entries, that entry is $\sqrt F$. The price is that a loud entry quiets all the others.
 # - *Each power, by the L2 norm*: the same curve, pressed flat. Section 4 is about it.
@@ -790,8 +790,8 @@ for backend in ("plain", "eager"):
 # <details>
 # <summary>A composition of type I with ρ = the normalisation: is it scale-invariant, too? What is wrong with it?</summary>
 #
-# It is: $\rho(cx) = \rho(x)$, and the powers of the same are the same. But the powers come after the division, so one large entry is
-# cubed and nothing bounds it. Section 3's explorer shows it.
+# It is: $\rho(cx) = \rho(x)$, and the powers of the same are the same. But the powers come after the division: an entry may come out as large as
+# $F^{3/2}$ times its coefficient, where PolyNorm's bound is $\sqrt F$. Section 3's explorer shows it.
 #
 # </details>
 #

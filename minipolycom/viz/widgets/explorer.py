@@ -77,8 +77,8 @@ def activation_explorer(activation: str = "polynorm") -> ActivationExplorer:
 
 ROW_START: dict[str, float] = {"scale": 1.0, "outlier": 0.0}
 ROW_QUESTION = (
-    "<b>Where must the division stand, so that all three powers stay at work at any scale, and no single entry can "
-    "come out beyond all measure?</b> Choose a place, move the scale to both ends, then let one entry grow."
+    "<b>Where must the division stand, so that all three powers stay at work at any scale, and no single entry "
+    "runs away?</b> Choose a place, move the scale to both ends, then let one entry grow."
 )
 
 
