@@ -831,8 +831,8 @@ for backend in ("plain", "eager"):
 #
 # </details>
 #
-# **Paper map.** Row *PolyNorm divides each power by its L2 norm*: contradicted by the paper's own code (section 4). The lemma that
-# ReLU and squared ReLU are special cases was checked on the way (section 2).
+# **Paper map.** Row *PolyNorm divides each power by its L2 norm*: contradicted by the paper's own code (section 4). That
+# ReLU and squared ReLU are special cases of PolyReLU (section 2) is a row of notebook 03.
 #
 # **Read on.** Z. Zhuo et al., *Polynomial composition activations*, 2025, section 3; T. van Laarhoven, *L2 regularization
 # versus batch and weight normalization*, 2017 (the effective learning rate); B. Zhang and R. Sennrich, *Root mean square
