@@ -7,7 +7,7 @@
 #
 # - **build** exact squares and products from a handful of neurons, also from neurons that all share one coefficient vector,
 # - **build** the best square that ReLU can do, and **prove** by counting that it cannot do much better,
-# - **answer** two objections that the paper's reviewers raised,
+# - **answer** objections that the paper's reviewers raised,
 # - **construct** a network for any smooth function, and **measure** its rate in one and in two dimensions,
 # - **train** networks of the same size, and see what gradient descent finds in place of the construction.
 #
@@ -128,8 +128,9 @@ figures.show(approximations.contributions(parts, x, title="A parabola from six n
 
 # %% [markdown]
 # **Read the figure.** Six neurons in place of two, and the sum is the same parabola. But look at the parts: they reach many
-# times as high as what is left of them. The answer survives as the small difference of large numbers, and that costs
-# digits. How many depends on the order of the polynomial, and on the format in which the network computes.
+# times as high as what is left of them, and what is added up in all is 34 times the sum at $x = 1$ (the column *parts /
+# sum* below). The answer survives as the small difference of large numbers, and that costs digits. How many depends on the
+# order of the polynomial, and on the format in which the network computes.
 
 # %%
 print("order  neurons  parts / sum     largest error in x² in float64, float32 and bfloat16")
@@ -145,8 +146,8 @@ for order in range(2, 7):
 
 # %% [markdown]
 # So sharing the vector loses no expressivity, which closes the gap on paper (the argument is ours). In the formats in which
-# networks are trained it costs much more: in bfloat16 the order 3 gadget is off by several percent, and with order 6 it is
-# no square at all. **Exactly** is a word of real numbers.
+# networks are trained it costs much more: in bfloat16, in which the paper's code runs its dense models, the gadget of order
+# 3 is off by several percent, and with order 6 it is no square at all. **Exactly** is a word of real numbers.
 #
 # ### What you have now
 #
@@ -207,11 +208,11 @@ enough = next(m for m in range(1, 25) if 2.0 ** (-2 * m - 2) < 1e-6)
 needed.compare(theory.network_size(theory.sawtooth(enough)).neurons)
 
 # %% [markdown]
-# The error is $2^{-2m-2}$ to the last bit. Three more neurons divide it by four, so the size grows like $\ln
-# \tfrac1\varepsilon$: slowly, but without end, while PolyReLU is done with two. Could a cleverer ReLU network do without
-# the logarithm?
+# The error is $2^{-2m-2}$ to the last bit. Three more neurons divide it by four, so with $\varepsilon$ for the error that
+# is allowed the size grows like $\ln \tfrac1\varepsilon$: slowly, but without end, while PolyReLU is done with two. Could a
+# cleverer ReLU network do without the logarithm?
 #
-# ### Nobody can count further than this
+# ### No ReLU network does much better
 #
 # Two steps. First: what can be had from a given number of pieces?
 
@@ -314,7 +315,10 @@ figures.show(
 # Now count what it takes as a network. The bumps are four rectifiers each, the powers are gadgets, and the product of bump
 # and polynomial is the gadget of the first exercise. Two hidden layers do it, with **the language model's coefficients in
 # both**. A patch takes the same number of neurons on every mesh, so the size is proportional to the number of cells, and
-# the only question is how fast the error falls with them. Say it before you measure, for Taylor polynomials of degree 2.
+# the only question is how fast the error falls with them.
+#
+# Call $n$ the number of derivatives that the error hangs on: Taylor polynomials of degree $n - 1$ are off by a term with
+# the $n$-th derivative. Say what it does before you measure.
 
 # %%
 from minipolycom.learn import reference
@@ -365,7 +369,7 @@ halved.reveal()
 #
 # On the square, bumps are products of two, one for each axis, and the patch's product has three factors. The number of
 # patches is $(\text{cells} + 1)^2$, so to halve the mesh costs four times the size. The error, as before, falls like
-# $\text{cells}^{-n}$. What is the slope over the *size* then?
+# $\text{cells}^{-n}$. With $d$ for the dimension, what is the slope over the *size* then?
 
 
 # %% claim="optimal-rate"
@@ -419,7 +423,7 @@ cubics = {
 figures.show(approximations.rates(cubics, title="The control: a corner takes the rate away"))
 
 # %% [markdown]
-# **Read the figure.** Cubics no longer help. The corner's error falls about as fast as the cells get small, whatever the
+# **Read the figure.** Cubics no longer help. The corner's error falls at best as fast as the cells get small, whatever the
 # degree, and not even regularly: it depends on where in its cell the corner lies. (Which centre happens to be nearest to
 # $1/\pi$ changes from mesh to mesh.) One bad point sets the rate of the whole, because the error is the *largest* one. A
 # rectifier at the right place would represent this function exactly with two neurons. The construction does not look for
@@ -577,25 +581,31 @@ for row in built[:3]:
 
 # %%
 figures.show(approximations.fits(trained, built, title="Trained networks beside the construction, five seeds each"))
+for name in dict.fromkeys(fit["activation"] for fit in trained):
+    own = [fit for fit in trained if fit["activation"] == name and fit["chosen"]]
+    for size in (min(fit["parameters"] for fit in own), max(fit["parameters"] for fit in own)):
+        errors = sorted(fit["largest_error"] for fit in own if fit["parameters"] == size)
+        middle = errors[len(errors) // 2]
+        print(f"{name:>21}, {size:>4} parameters: median {middle:.1e}, from {errors[0]:.1e} to {errors[-1]:.1e}")
 found.reveal()
 
 # %% [markdown]
-# **Read the figure.** Start at the left. With as few parameters the construction cannot follow the target at all, and every
+# **Read the figure.** Start at the left. With so few parameters the construction cannot follow the target at all, and every
 # trained network is far better: the construction spends hundreds of parameters on each patch, to multiply by the book, and
-# a trained network bends where this one target needs it. Now go to the right. The construction falls by its power; the
-# clouds of trained networks fall little, and their seeds lie further apart than their activations. Four times as many steps
-# (the fifth line) change little. So it is neither the size nor the time that is short: the search finds no weights as good
-# as those that exist.
+# a trained network bends where this one target needs it. Now go to the right. The construction falls by its power, the
+# clouds of trained networks fall little, and four times as many steps (the fifth line) change little. So what is short is
+# neither the size nor the time. (Equal numbers of parameters are not equal shapes: the construction's second layer is made
+# of small blocks, the trained networks are fully connected and narrower. What is possible in their shape nobody has told
+# us; what is found we have seen.)
 #
-# Does the ranking of the activations follow from the theory? Look at who is lowest, and at the spread. GELU, which
-# multiplies nothing exactly, is among the best; ReLU, with its straight pieces, is no disaster; and PolyNorm, which the
-# theory does not cover, does as well as PolyReLU. With one target, two hidden layers and five seeds this ranks nothing
-# else, either.
+# Does the theory predict who is lowest? Look for GELU, which multiplies nothing exactly, and for PolyNorm, of which the
+# theorems do not speak: neither is left behind. And look at the spread. The seeds of one activation lie about as far apart
+# as the activations do, so one target and five seeds rank nothing.
 #
 # ### What you have now
 #
 # - At equal numbers of parameters the construction loses to training where both are small, and wins where both are large.
-# - Training has no rate here: what limits it is the search, which no theorem about existence speaks of.
+# - Training shows no such rate here: what limits it is the search, of which no theorem about existence speaks.
 #
 # ## 7 · What the theorem does not say
 #
@@ -673,14 +683,15 @@ for dimension in (1, 2, 10, 100, 2048):
 # </details>
 #
 # **Paper map.** ReLU, squared ReLU and polynomials as PolyReLU networks, and ReLU networks at equal size: reproduced
-# (section 1). The logarithm that ReLU pays: scaled down, for the square; the theorem as a statement about *every* PolyReLU
-# network is false, as a reviewer saw (sections 2 and 3). The rate: scaled down, for two functions in one and two dimensions
-# (section 4). Its optimality: scaled down, for methods that keep one number; for more the theorem is cited (section 5).
+# (section 1). The logarithm that ReLU pays: scaled down, for the square; read as a statement about *every* PolyReLU network
+# the theorem would be false, as a reviewer saw (sections 2 and 3). The rate: scaled down, for two functions in one and two
+# dimensions (section 4). Its optimality: scaled down, for methods that keep one number; for more the theorem is cited
+# (section 5).
 #
 # **Read on.** D. Yarotsky, *Error bounds for approximations with deep ReLU networks*, 2017 (the sawtooth square, the
 # patches); M. Telgarsky, *Neural networks and rational functions*, 2017; R. DeVore, R. Howard and C. Micchelli, *Optimal
-# nonlinear approximation*, 1989; N. Boullé, Y. Nakatsukasa and A. Townsend, *Rational neural networks*, 2020, whose plan
-# the paper's section follows; D. Yarotsky, *Optimal approximation of continuous functions by very deep ReLU networks*,
+# nonlinear approximation*, 1989; N. Boullé, Y. Nakatsukasa and A. Townsend, *Rational neural networks*, 2020, the closest
+# relative of the paper's section; D. Yarotsky, *Optimal approximation of continuous functions by very deep ReLU networks*,
 # 2018.
 
 # %%

@@ -1,5 +1,6 @@
 """Figures of approximations: how a network adds up to a function, and how its error falls as it grows."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -15,6 +16,8 @@ from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
 PARAMETERS = "parameters"
 ERROR = "largest error"
+ROUNDING = 1e-9
+"""A bump is 0 from its end on; what the sum of its rectifiers leaves there is smaller than this."""
 
 
 def contributions(parts: Mapping[str, ArrayLike], x: ArrayLike, title: str, xlabel: str = "x") -> go.Figure:
@@ -31,10 +34,11 @@ def contributions(parts: Mapping[str, ArrayLike], x: ArrayLike, title: str, xlab
             raise ValueError(f"part {name!r} has {part.size} values for {places.size} places on the x axis")
     total = sum(values.values())
     figure = blank(title, xlabel, "value")
+    wide = dict(color=faint(NEUTRAL, 0.4), width=9)
+    figure.add_scatter(x=places, y=total, name="sum", mode="lines", line=wide)
     for name, part in values.items():
         colour, dash = look[name]
-        figure.add_scatter(x=places, y=part, name=name, mode="lines", line=dict(color=colour, dash=dash, width=1.8))
-    figure.add_scatter(x=places, y=total, name="sum", mode="lines", line=dict(color=NEUTRAL, width=5))
+        figure.add_scatter(x=places, y=part, name=name, mode="lines", line=dict(color=colour, dash=dash, width=2))
     figure.update_yaxes(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
     largest = max(float(np.abs(part).max()) for part in values.values())
     return describe(
@@ -64,7 +68,7 @@ def patches(
     colours = list(PALETTE.values())
     for m, (weight, polynomial) in enumerate(zip(weights, local, strict=True)):
         line = dict(color=colours[m % len(colours)], width=2)
-        name, shown = f"patch {m}", weight > 0
+        name, shown = f"patch {m}", weight > ROUNDING
         figure.add_scatter(
             x=places, y=weight, name=f"{name}, bump", mode="lines", line=line, showlegend=False, **panel(1)
         )
@@ -188,7 +192,12 @@ def _check_pairs(name: str, sizes: Sequence[Real], errors: Sequence[Real]) -> No
 
 
 def _logarithmic(figure: go.Figure, log: str) -> None:
+    """Logarithmic axes; along the horizontal one, which may be shorter than a power of ten, 1, 2 and 5 are named."""
     if "x" in log:
-        figure.update_xaxes(type="log")
+        sizes = np.concatenate([np.asarray(trace.x, dtype=float) for trace in figure.data])
+        powers = range(math.floor(math.log10(sizes.min())), math.ceil(math.log10(sizes.max())) + 1)
+        ticks = [digit * 10**power for power in powers for digit in (1, 2, 5)]
+        named = [tick for tick in ticks if sizes.min() / 1.1 <= tick <= 1.1 * sizes.max()]
+        figure.update_xaxes(type="log", tickvals=named, ticktext=[f"{tick:,}" for tick in named])
     if "y" in log:
         figure.update_yaxes(type="log", exponentformat="power")

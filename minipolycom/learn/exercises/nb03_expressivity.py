@@ -757,11 +757,11 @@ EXERCISES = (
         name="relu_twin",
         notebook="03_expressivity",
         statement=r"""
-            Another objection, to the theorem itself. It says that imitating a PolyReLU network of depth $L$ and width
+            The second theorem says, as the reviews quote it, that imitating a PolyReLU network of depth $L$ and width
             $K$ to within $\varepsilon$ takes a ReLU network of size at least of the order $K L \ln
-            \tfrac1\varepsilon$. Take this PolyReLU network: $L = 2$ hidden layers of $K = 8$ neurons, whose layers
-            have the coefficients $(a_1, a_2, a_3) = (1, 0, 0)$. With how many neurons does the *smallest ReLU network
-            you can name* imitate it to within $10^{-6}$, whatever its other weights are?
+            \tfrac1\varepsilon$. A reviewer objected. Take this PolyReLU network: $L = 2$ hidden layers of $K = 8$
+            neurons, whose layers have the coefficients $(a_1, a_2, a_3) = (1, 0, 0)$. With how many neurons does the
+            *smallest ReLU network you can name* imitate it to within $10^{-6}$, whatever its other weights are?
             """,
         difficulty=2,
         importance=4,
