@@ -68,6 +68,32 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=500, minutes=2.5, memory=1),
         "gpu": Cost(steps=500),
     },
+    # 10: networks of 0.2 million parameters on digits, 128 images a step; three with 2 outputs, eight with 64, one in double
+    "two_dimensions": {
+        "smoke": Cost(steps=6, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=0.5, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "linear_sixty_four": {
+        "smoke": Cost(steps=20, minutes=0.05, memory=1),
+        "cpu": Cost(steps=400, minutes=0.1, memory=1),
+        "gpu": Cost(steps=400),
+    },
+    "sixty_four": {
+        "smoke": Cost(steps=6, minutes=0.2, memory=1),
+        "cpu": Cost(steps=300, minutes=1.5, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "stop_gradient_runs": {
+        "smoke": Cost(steps=6, minutes=0.15, memory=1),
+        "cpu": Cost(steps=80, minutes=0.2, memory=1),
+        "gpu": Cost(steps=80),
+    },
+    "collapse_explorer": {
+        "smoke": Cost(steps=6, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=0.3, memory=1),
+        "gpu": Cost(steps=300),
+    },
     # 12: four methods on digits, 256 images a step; eight linear networks of 256 weights, 1024 pairs a step
     "branch_filters": {
         "smoke": Cost(steps=4, minutes=0.15, memory=1),

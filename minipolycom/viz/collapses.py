@@ -103,20 +103,22 @@ def output_profiles(panels: Mapping[str, Float[ArrayLike, "N Z"]], title: str) -
     """
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.03)
     figure = blank(title, "", "", figure, height=340)
-    colours, told = list(PALETTE.values()), []
+    colours, told, reach = list(PALETTE.values()), [], 0.0
     for column, (name, rows) in enumerate(panels.items(), start=1):
         rows = np.asarray(rows, dtype=float)
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         _, singular, directions = np.linalg.svd(unit, full_matrices=False)
         order = np.argsort(directions[0] * np.sign(unit[0] @ directions[0]))  # so that the first line rises
-        for image, line in enumerate(unit[:PROFILES, order] * np.sqrt(unit.shape[1])):
+        lines = unit[:PROFILES, order] * np.sqrt(unit.shape[1])
+        reach = max(reach, np.abs(lines).max())
+        for image, line in enumerate(lines):
             figure.add_scatter(
                 x=np.arange(1, len(line) + 1), y=line, name=f"{name}, image {image + 1}", mode="lines",
                 showlegend=False, line=dict(color=colours[image % len(colours)], width=1.5), **panel(column),
             )  # fmt: skip
         told.append(f"{name}: {singular[0] ** 2 / (singular**2).sum():.0%} of the energy in the leading direction")
     figure.update_xaxes(title="output, sorted")
-    figure.update_yaxes(zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
+    figure.update_yaxes(range=[-1.05 * reach, 1.05 * reach], zeroline=True, zerolinecolor=faint(NEUTRAL, 0.4))
     figure.update_layout(yaxis_title="value", hovermode="closest")
     head_panels(figure)
     return describe(figure, f"{title}. {'; '.join(told)}.")

@@ -7,6 +7,7 @@ from minipolycom.learn.exercises import (
     nb02_polynomial_compositions,
     nb03_expressivity,
     nb04_transformer_piece_by_piece,
+    nb10_collapse,
     nb12_spectral_filters,
 )
 
@@ -18,6 +19,7 @@ EXERCISES: dict[str, Exercise] = {
         nb02_polynomial_compositions,
         nb03_expressivity,
         nb04_transformer_piece_by_piece,
+        nb10_collapse,
         nb12_spectral_filters,
     )
     for exercise in notebook.EXERCISES
