@@ -141,10 +141,16 @@ class Notebook:
     cells: list[nbformat.NotebookNode]
     outside_requests: list[str] = field(default_factory=list)
 
-    def run_all(self, timeout: float = 300) -> None:
-        """Run every cell as the menu does, and wait until none is running."""
+    SCROLLED = ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer"
+
+    def choose_run_all(self) -> None:
+        """Choose this in the menu."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
+
+    def run_all(self, timeout: float = 300) -> None:
+        """Run every cell as the menu does, and wait until none is running."""
+        self.choose_run_all()
         self.wait_until(lambda: self.executed() > 0, "a cell has run", timeout)
         self.wait_until(lambda: "*" not in "".join(self._prompts()), "no cell is running", timeout)
         self.page.wait_for_timeout(1000)  # the last outputs are drawn
@@ -253,6 +259,10 @@ class Notebook:
                 .map(curve => curve.map(point => typeof point.y === 'number' ? point.y : null)))"""
         )
 
+    def points(self) -> int:
+        """How many points the curves have together."""
+        return sum(len(curve) for figure in self.curves() for curve in figure)
+
     def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
@@ -265,13 +275,19 @@ class Notebook:
         """Leave pictures of the whole notebook in the folder that MINIPOLYCOM_SHOTS names, if it does."""
         if not SHOTS:
             return
-        box = ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer"
-        sizes = f"() => (e => [e.scrollHeight, e.clientHeight])(document.querySelector('{box}'))"
-        height, view = self.page.evaluate(sizes)
+        box = f"document.querySelector('{self.SCROLLED}')"
+        height, view = self.page.evaluate(f"() => (e => [e.scrollHeight, e.clientHeight])({box})")
         for number, top in enumerate(range(0, height, view - 50)):
-            self.page.evaluate(f"top => document.querySelector('{box}').scrollTo(0, top)", top)
+            self.page.evaluate(f"top => {box}.scrollTo(0, top)", top)
             self.page.wait_for_timeout(300)
             self.page.screenshot(path=Path(SHOTS, f"{Path(self.name).stem}-{label}-{number:02d}.png"))
+
+
+def write_notebook(file: Path, cells: Sequence[str]) -> nbformat.NotebookNode:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(made, file)
+    return made
 
 
 @pytest.fixture
@@ -282,9 +298,7 @@ def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[[str], Notebo
     def open_(name: str, cells: list[str] | None = None) -> Notebook:
         file = lab.folder / name
         if cells is not None:
-            made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-            made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-            nbformat.write(made, file)
+            write_notebook(file, cells)
         contexts.append(browser.new_context(viewport={"width": 1200, "height": 1000}))
         page = contexts[-1].new_page()
         notebook = Notebook(page, name, nbformat.read(file, as_version=4).cells)

@@ -80,24 +80,20 @@ def test_a_live_training_is_started_paused_resumed_and_stopped(open_notebook: Ca
     notebook.run_all()
     assert notebook.errors() == []
     assert notebook.unlabelled_controls() == []
-
-    def points() -> int:
-        return sum(len(curve) for figure in notebook.curves() for curve in figure)
-
-    empty = points()
+    empty = notebook.points()
     notebook.press("Start")
-    notebook.wait_until(lambda: points() > empty + 4, "the curves have grown", timeout=120)
+    notebook.wait_until(lambda: notebook.points() > empty + 4, "the curves have grown", timeout=120)
     notebook.press("Pause")
     notebook.wait_until(lambda: notebook.says("Paused. Resume goes on"), "it says that it is paused")
     notebook.page.wait_for_timeout(2000)  # a step that was under way ends
-    held = points()
+    held = notebook.points()
     notebook.page.wait_for_timeout(2000)
-    assert points() == held
+    assert notebook.points() == held
     notebook.press("Resume")
-    notebook.wait_until(lambda: points() > held, "the curves grow again", timeout=60)
+    notebook.wait_until(lambda: notebook.points() > held, "the curves grow again", timeout=60)
     notebook.press("Stop")
     notebook.wait_until(lambda: notebook.says("What was measured is kept"), "it says that it has stopped")
-    assert points() > held
+    assert notebook.points() > held
 
 
 def test_a_prediction_is_made_and_explained(open_notebook: Callable) -> None:

@@ -4,11 +4,9 @@ The packages of tests/classic.txt cannot share an environment with JupyterLab 4.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import nbformat
 import pytest
-from browser.conftest import SHOTS, Lab, Notebook, browser, serving
+from browser.conftest import Lab, Notebook, browser, serving, write_notebook
 from playwright.sync_api import Browser, Locator
 
 __all__ = ["browser", "notebook_server", "open_notebook"]
@@ -17,13 +15,11 @@ __all__ = ["browser", "notebook_server", "open_notebook"]
 class ClassicNotebook(Notebook):
     """A notebook open in classic Notebook, which marks up the same things in its own way."""
 
-    def run_all(self, timeout: float = 120) -> None:
+    SCROLLED = "#site"
+
+    def choose_run_all(self) -> None:
         self.page.get_by_role("link", name="Cell", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All", exact=True).click()
-        self.wait_until(lambda: self.executed() > 0, "a cell has run", timeout)
-        self.wait_until(lambda: "*" not in "".join(self._prompts()), "no cell is running", timeout)
-        self.page.wait_for_timeout(1000)  # the last outputs are drawn
-        self.shoot()
 
     def _prompts(self) -> list[str]:
         return self.page.locator(".code_cell .input_prompt").all_inner_texts()
@@ -45,15 +41,7 @@ class ClassicNotebook(Notebook):
         return self.page.locator(".widget-slider", has=label).locator(".ui-slider-handle")
 
     def shoot(self, label: str = "run") -> None:
-        if not SHOTS:
-            return
-        height, view = self.page.evaluate(
-            "() => (e => [e.scrollHeight, e.clientHeight])(document.querySelector('#site'))"
-        )
-        for number, top in enumerate(range(0, height, view - 50)):
-            self.page.evaluate("top => document.querySelector('#site').scrollTo(0, top)", top)
-            self.page.wait_for_timeout(300)
-            self.page.screenshot(path=Path(SHOTS, f"{Path(self.name).stem}-classic-{label}-{number:02d}.png"))
+        super().shoot(f"classic-{label}")
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +60,7 @@ def open_notebook(browser: Browser, notebook_server: Lab) -> Iterator[Callable[[
     contexts = []
 
     def open_(name: str, cells: list[str]) -> ClassicNotebook:
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(made, notebook_server.folder / name)
+        made = write_notebook(notebook_server.folder / name, cells)
         contexts.append(browser.new_context(viewport={"width": 1200, "height": 1000}))
         page = contexts[-1].new_page()
         notebook = ClassicNotebook(page, name, made.cells)
