@@ -2,8 +2,8 @@
 # **By the end you will have shown** that a spectral filter between two branches decides which directions of the features
 # grow, because under the cosine loss a direction grows exactly while $\rho h / g$, which is its own, lies above a threshold
 # that all directions share; you will have **predicted** the effective rank at which a network ends, and then measured it;
-# and the controls fail: the same filter with the opposite sign loses all directions but one, no filter slides the same
-# way, and the best possible predictor freezes the rank where it is.
+# and the controls fail: the same filter with the opposite sign loses all directions but one, no filter loses nearly all,
+# and the best possible predictor freezes the rank where it is.
 #
 # On the way you will
 #
@@ -15,7 +15,9 @@
 # - **predict** five numbers, and train a network to see how far off they are.
 #
 # All ranks in this notebook are effective ranks of *eigenvalues*, $\exp(-\sum_k p_k \ln p_k)$ with $p_k = \lambda_k /
-# \sum_j \lambda_j$, as for the rank difference mechanism (Huang et al., LDReg, 2024, who describe it so).
+# \sum_j \lambda_j$, as in the paper on the rank differential mechanism (RDM, ICLR 2023), as far as Huang et al. (LDReg, 2024)
+# describe it. We have not read the body of that paper: what is said of it here comes from its abstract, its code, and those
+# who cite it, and no number here is its.
 
 # %% setup=true
 
@@ -33,12 +35,12 @@ from minipolycom.viz import figures, filters
 
 generator = torch.Generator().manual_seed(0)
 z = torch.randn(300, 2, generator=generator) @ torch.tensor([[1.5, 0.9], [0.0, 0.5]])
-figures.show(filters.clouds({"300 rows of 2 columns": z}, "A batch of outputs"))
+figures.show(filters.clouds({"one batch": z}, "300 rows of 2 columns"))
 
 # %% [markdown]
 # **Read the figure.** The cloud is long in one direction and short in the other, and neither is a column. The two lines are
-# the eigenvectors of $C = \tfrac1N Z^\top Z$, which the rank difference paper calls the **correlation matrix**: mean
-# products of columns, with no mean taken off. Each line is $2\sqrt\lambda$ long to both sides. In the coordinates along them,
+# the eigenvectors of $C = \tfrac1N Z^\top Z$, called the **correlation matrix** in this literature: mean products of columns,
+# here with no mean taken off. Each line is $2\sqrt\lambda$ long to both sides. In the coordinates along them,
 # the columns are uncorrelated, and the two eigenvalues are all that is left to know about second moments.
 #
 # A **spectral filter** multiplies what lies along each axis by a gain that depends on how much lies there already. The gain
@@ -78,8 +80,8 @@ whitened.reveal()
 # %% [markdown]
 # **Read the figure.** Only the lengths of the two lines change, not where they lie. (At $\sigma = -1$ they are equally long,
 # and any pair of directions would do; at $\sigma = -2$ they have changed places, for the first axis is always the longer one.)
-# At $\sigma = 1$ the long axis has become longer still, relative to the short one. That gain *rises* with the eigenvalue. It lets pass what there is much of and damps what there is little
-# of, which is what **low-pass** means in this literature: for images, the large directions are the slowly varying ones. A
+# At $\sigma = 1$ the long axis has become longer still, relative to the short one. That gain *rises* with the eigenvalue. It
+# lets pass what there is much of and damps what there is little of, which is what **low-pass** means in this literature. A
 # falling gain, as at $\sigma = -1$, we call **high-pass**.
 #
 # The paper's own variants put $g(x) = x$ on the online branch, or $h(x) = x^{-1}$ on the target (as the README of its code
@@ -114,13 +116,13 @@ for name, exponent in (("flat", 0.0), ("1/√k", 0.5), ("1/k", 1.0), ("1/k²", 2
 
 # %% [markdown]
 # Without a baseline an alignment of 0.8 would look like a discovery; for a spectrum like $1/\sqrt k$ it is less than what
-# chance gives. From here on each alignment stands beside that of random directions. The second trap is at the other end: a matrix
-# compared with *itself* has alignment 1. Two branches that are the same network, as in a method that collapses, score
+# chance gives. From here on each alignment stands beside that of random directions. The second trap is at the other end: a
+# matrix compared with *itself* has alignment 1. Two branches that are the same network, as in a method that collapses, score
 # perfectly. A high alignment is not good or bad; it says that "filter" is the right word.
 #
 # The next cell trains four methods on digits: SimSiam with a linear predictor, SimSiam with its usual predictor, which is a
 # small MLP with a bottleneck, SwAV, whose target goes through Sinkhorn's algorithm, and a method that *has* a filter,
-# $\sigma = 1$ online, as a control.
+# $\sigma = 1$ online, as a control. Rows are set to length one before anything is measured, as the loss does.
 
 # %%
 from minipolycom.viz.widgets import choose
@@ -168,9 +170,7 @@ for name, outputs in trained.items():
     branches = outputs.online_NZ, outputs.target_NZ
     online, target = (correlation(rows, normalise=True, centre=False) for rows in branches)
     spectra = [correlation_eigenvalues(rows, normalise=True, centre=False) for rows in branches]
-    leading[name] = (
-        int((spectra[1].cumsum(0) < 0.9 * spectra[1].sum()).sum()) + 1
-    )  # together 90 % of the target's energy
+    leading[name] = int((spectra[1].cumsum(0) < 0.9 * spectra[1].sum()).sum()) + 1  # with 90 % of the energy
     alignments[name] = reference("axis_alignment")(online, target)
     random[name] = float(random_alignment(online))
     gains[name] = filter_curve(*branches)
@@ -195,8 +195,8 @@ figures.show(filters.alignment_and_gain(alignments, random, gains, leading))
 # - **RDM** has a filter by construction, and yet its curve falls at the end. The target comes from the *other view*, and where
 #   directions are mostly augmentation, or hardly differ in size, two views do not have the same axes. So this curve is
 #   the yardstick: more than that cannot be asked.
-# - The **MLP predictor** shares the first few. Then its curve sinks to the dotted line and stays there, in directions that do
-#   count. What it does to them is not a filter.
+# - The **MLP predictor** shares the first few. Then its curve sinks to the dotted line, in directions that do count. What
+#   it does to them is not a filter.
 #
 # On the right, the gain: how much of each direction of the target is left in the online branch. In the strong part of every
 # curve it falls. Nobody put a low-pass filter into three of these four networks, and there it is, at the head of the
@@ -243,7 +243,8 @@ figures.show(filters.concentration(online, features, target, "How concentrated e
 # \sum g^2 \lambda$.
 #
 # 1. $q_k / p_k = g_k^2 \cdot \text{const}$, which does not increase along $k$; and $q$ is sorted as $p$ is.
-# 2. So $q_k - p_k$ is first positive (or 0) and from some $k$ on negative (or 0).
+# 2. Both sum to 1, so the quotient cannot stay above 1 or below it: $q_k - p_k$ is first positive (or 0), and from some $k$
+#    on negative (or 0).
 # 3. It sums to 0. A sum that first climbs, then descends, and ends at 0 is never below 0: $\sum_{j \le k} q_j \ge \sum_{j
 #    \le k} p_j$ for every $k$. That is the figure; one says that $q$ **majorises** $p$.
 # 4. Entropy is Schur-concave: it does not grow under majorisation. So $\operatorname{erank}(q) \le
@@ -279,17 +280,17 @@ wild = 2 * torch.rand(2, 10_000, 1, dtype=torch.float64, generator=generator)
 spectra, rising = (wild * draws).exp().sort(dim=-1, descending=True).values  # largest first, gains too
 lower = {}
 for name, gain in {
-    "rising gain": rising,
-    "falling gain that keeps the order": spectra**-0.25,
-    "falling gain, any": rising.flip(1),
-    "falling gain, over-whitening": 1 / spectra,
+    "rising, any": rising,
+    "falling, keeps the order (σ = −0.5)": spectra**-0.25,
+    "falling, any": rising.flip(1),
+    "falling, over-whitening (σ = −2)": 1 / spectra,
 }.items():
     behind = filtered(spectra, gain)
     lower[name] = (effective_rank(behind) < effective_rank(spectra)).double().mean()
     ordered = majorises(behind, spectra).double().mean()
-    print(f"{name:>34}: rank lower in {lower[name]:6.1%}, curve nowhere below in {ordered:6.1%}")
-assert lower["rising gain"] == 1
-assert lower["falling gain that keeps the order"] == 0
+    print(f"{name:>35}: rank lower in {lower[name]:6.1%}, curve nowhere below in {ordered:6.1%}")
+assert lower["rising, any"] == 1
+assert lower["falling, keeps the order (σ = −0.5)"] == 0
 mirror.reveal()
 
 # %% [markdown]
@@ -307,7 +308,8 @@ mirror.reveal()
 # ## 4 · Which modes grow
 #
 # The paper's abstract says that the rank difference provably improves the effective dimensionality. Its theorems are not
-# restated here. What follows is our own derivation, small enough to be checked line by line, and you do the central step.
+# restated here. What follows is our own derivation, small enough to be checked line by line, and you do the central step. Its
+# setting: both branches share their axes, the gains are constants of the step, no gradient flows through the target.
 #
 # Two views of an image agree in some directions better than in others. Let $\rho_k$ be the correlation of mode $k$ between
 # two views: 1 for a direction that augmentation leaves alone, 0 for one that is all augmentation.
@@ -405,7 +407,8 @@ weak.reveal()
 #
 # So the plain story, *a positive rank difference raises the rank*, is not true as it stands once views are noisy. What is
 # true is better: **the filter chooses where the spectrum goes.** Without one it goes to a single mode. With one it goes to
-# a place with a formula.
+# a place with a formula. (For the abstract's word *improves* read: compared with no filter. For the wording of the theorems,
+# read them; ours holds for the flow above.)
 #
 # ### What you have now
 #
@@ -428,8 +431,9 @@ weak.reveal()
 # sign, no filter, a wrong sign, and a learned predictor.
 #
 # Write down what you expect *before* it runs. For the five the law says it: *online 1* and *target −1* are to end at the same
-# rank, and *online 0.5* is to end **below** the rank at which the network starts, 10.5. The controls have theories of their own: one
-# mode, for no filter and for the wrong sign; and for the predictor, section 6 will argue, the rank that it starts with.
+# rank, and *online 0.5* is to end **below** the rank at which the network starts, 10.5. The controls have theories of their
+# own: one mode, for no filter and for the wrong sign; and for the predictor, section 6 will argue, the rank that it starts
+# with.
 
 # %%
 import torch
@@ -484,9 +488,9 @@ for name in predicted:
 # **Read the figure.** The five diamonds sit in their rings: *online 0.5* and *target −0.5* have gone down from the start, the
 # others up, each to its own place. The wrong sign has lost all modes but one. The predictor ends near to where it began.
 #
-# One control disagrees with its theory. *No filter* ought to end at 1 and stays above 2, and more steps do not change it.
-# Look for the difference between theory and network: in the flow, $|p|$ is the length of a whole *batch*. SimSiam's loss divides
-# every *row* by its own length. For a single mode, a row of length one is $+1$ or $-1$.
+# One control disagrees with its theory. *No filter* ought to end at 1 and stays above 2, where its line has been flat for most
+# of the training. Look for the difference between theory and network: in the flow, $|p|$ is the length of a whole *batch*.
+# SimSiam's loss divides every *row* by its own length. For a single mode, a row of length one is $+1$ or $-1$.
 
 # %%
 import torch
@@ -522,8 +526,8 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure.** Three filters, three straight lines, sixteen marks on each. It is a law of *modes*: a network of 256 weights
-# obeys it one by one. Where marks stray from their line they do so at its foot, where a mode holds a percent or less.
+# **Read the figure.** Three filters, three straight lines, sixteen marks on each. It is a law of *modes*: a network of 256
+# weights obeys it one by one. Where marks stray from their line they do so at its foot, where a mode holds little.
 #
 # ### What you have now
 #
@@ -579,7 +583,10 @@ figures.show(
 print(f"largest growth rate at g = ρ: {float(reference('mode_growth')(spectrum, rho, rho, rho**0).abs().max()):.0e}")
 for name in ("predictor", "no filter"):
     through = [row["effective_rank"] for row in rows[name]]
-    print(f"the network of section 5, {name:>9}: from {through[0]:.1f} over {min(through):.1f} to {through[-1]:.1f}")
+    print(
+        f"the network of section 5, {name:>9}: rank {through[0]:.1f} at first, {min(through):.1f} at its lowest, "
+        f"{through[-1]:.1f} at the end"
+    )
 wiener.reveal()
 
 # %% [markdown]
@@ -625,10 +632,10 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure.** Both fall: the large directions are the clean ones, and the predictor is low-pass for that reason. But the
-# learned gain falls *faster*. It is steeper than the best one, so by the rule above the rank rises under it. That is what
-# keeps this SimSiam from freezing at a low rank, in one network and for one seed. Why training overshoots the best
-# predictor is not answered here. (Weight decay pulls at the predictor; and its loss, too, looks at rows of length one.)
+# **Read the figure.** Both fall: the large directions are the clean ones, so the best predictor is low-pass, and the learned one
+# is, too. But the learned gain falls *faster*. It is steeper than the best one, and by the rule above the rank is not frozen
+# under it but rises. This is one network with one seed, and why training overshoots the best predictor is not answered here.
+# (Two suspects: weight decay, which pulls at the predictor, and the loss, which looks at rows of length one.)
 #
 # That leaves the MLP, which is no filter in most directions, and works. The theory of this notebook does not reach it.
 #
@@ -666,8 +673,8 @@ figures.show(
 # <details>
 # <summary>You want the noisiest mode, ρ = 0.3, to keep a tenth of the energy of the cleanest, ρ = 0.95. Which |σ|?</summary>
 #
-# $(0.3/0.95)^{2/|\sigma|} = 0.1$, so $2/|\sigma| = \ln 0.1 / \ln(0.3/0.95) \approx 2.0$: $|\sigma| = 1$. That is the paper's own
-# exponent, on either branch.
+# $(0.3/0.95)^{2/|\sigma|} = 0.1$, so $2/|\sigma| = \ln 0.1 / \ln(0.3/0.95) \approx 2.0$: $|\sigma| = 1$. That is the exponent
+# of the paper's own $g(x) = x$ and $h(x) = x^{-1}$.
 #
 # </details>
 #
@@ -687,11 +694,11 @@ figures.show(
 #
 # </details>
 #
-# **Paper map.** *A low-pass filter gives the online branch the lower rank*: reproduced, with a proof (section 3). *The predictor
-# acts as a low-pass filter*: scaled down, for the leading directions; *both branches share their axes*: undecided, yes for a
-# linear predictor, hardly for the MLP (section 2). *The rank difference improves the effective dimensionality*: scaled down,
-# with the correction of sections 4 and 5: it keeps the rank from the bottom and decides where it ends, which may be lower than
-# it began.
+# **Paper map.** *A low-pass filter gives the online branch the lower rank*: reproduced, with a proof (section 3). *The
+# predictor acts as a low-pass filter*: scaled down, for the leading directions; *both branches share their axes*: undecided,
+# yes for a linear predictor, hardly for the MLP (section 2). *The rank difference improves the effective dimensionality*:
+# scaled down, with the correction of sections 4 and 5: it keeps the rank from the bottom and decides where it ends, which may
+# be lower than where it began.
 #
 # **Read on.** Z. Zhuo et al., *Towards a unified theoretical understanding of non-contrastive learning via rank differential
 # mechanism*, ICLR 2023; Y. Tian, X. Chen, S. Ganguli, *Understanding self-supervised learning dynamics without contrastive

@@ -36,13 +36,13 @@ def clouds(points: Mapping[str, Float[ArrayLike, "N 2"]], title: str) -> go.Figu
     """
     panels = {name: np.asarray(cloud, dtype=float) for name, cloud in points.items()}
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.06)
-    figure = blank(title, "", "", figure, height=380)
+    figure = blank(title, "", "", figure, height=400 if len(panels) < 3 else 320)
     reach = 1.05 * max(float(np.abs(cloud).max()) for cloud in panels.values())
     told = []
     for column, (name, cloud) in enumerate(panels.items(), start=1):
         figure.add_scatter(
             x=cloud[:, 0], y=cloud[:, 1], name="a row of the batch", mode="markers", showlegend=column == 1,
-            marker=dict(size=4, color=NEUTRAL, opacity=0.45), **panel(column),
+            marker=dict(size=5, color=NEUTRAL, opacity=0.45), **panel(column),
         )  # fmt: skip
         eigenvalues, axes = np.linalg.eigh(cloud.T @ cloud / len(cloud))
         for (axis, colour, dash), energy, direction in zip(AXES, eigenvalues[::-1], axes.T[::-1], strict=True):
@@ -53,12 +53,16 @@ def clouds(points: Mapping[str, Float[ArrayLike, "N 2"]], title: str) -> go.Figu
             )  # fmt: skip
         told.append(f"{name}: eigenvalues {eigenvalues[1]:.2g} and {eigenvalues[0]:.2g}")
         figure.layout[panel(column)["yaxis"].replace("y", "yaxis")].update(
-            scaleanchor=panel(column)["xaxis"], constrain="domain"
+            scaleanchor=panel(column)["xaxis"], constrain="domain", constraintoward="top"
         )
     figure.update_xaxes(range=[-reach, reach], constrain="domain", zeroline=True)
     figure.update_yaxes(range=[-reach, reach], zeroline=True)
     figure.update_layout(hovermode="closest")
     head_panels(figure)
+    for note, axis in zip(
+        figure.layout.annotations, figure.select_xaxes(), strict=True
+    ):  # a panel shrinks to its middle
+        note.update(x=sum(axis.domain) / 2, xanchor="center")
     return describe(figure, f"{title}. {'; '.join(told)}.")
 
 
@@ -186,7 +190,7 @@ def law_and_measurement(
         told.append(f"{name}: off by at most {np.abs(found - law).max():.3f} of the energy")
     places = [place for place in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if rho.min() <= place <= rho.max()]
     figure.update_xaxes(type="log", tickvals=places, ticktext=[f"{place:g}" for place in places])
-    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     return describe(figure, f"Energy of each mode at rest, law and measurement. {'; '.join(told)}.")
 
 

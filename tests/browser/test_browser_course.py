@@ -30,6 +30,11 @@ def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str
         notebook.drag(notebook.slider("scale of the row"), 60)
         notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved the row")
 
+    if any("filter_playground(" in cell.source for cell in notebook.cells):
+        before = notebook.curves()
+        notebook.drag(notebook.slider("sigma"), -60)
+        notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved the spectra")
+
 
 def test_the_course_has_notebooks() -> None:
     assert NOTEBOOKS[:1] == ["00_start_here.ipynb"]

@@ -922,6 +922,22 @@ EXERCISES = (
                 ),
             ),
             WrongAnswer(
+                answer=0.5,
+                misconception="the round number below",
+                says=(
+                    "At 0.5 the effective rank at rest is 9.9, and the one at the start is 10.6. A little stronger it "
+                    "has to be."
+                ),
+            ),
+            WrongAnswer(
+                answer=0.6,
+                misconception="the round number above",
+                says=(
+                    "At 0.6 the effective rank at rest is 10.9, and the one at the start is 10.6. A little weaker it "
+                    "has to be."
+                ),
+            ),
+            WrongAnswer(
                 answer=-_break_even(),
                 misconception="sign given too",
                 says="This is exactly minus the strength. Asked for is |sigma|, the same on both branches.",
