@@ -581,8 +581,8 @@ pd.DataFrame(rows).T.round(2)
 # **Read the table** down the columns. (The loss of the pushed network is another loss, and not comparable.) Loss and counted
 # rank are blind. The feature std sees the first row alone. The three others tell the rows apart, each in its own units. The
 # last column is what it is all about: the share of altered test images whose digit is the one of most of their five nearest
-# training images, by the cosine of outputs. Guessing gives 0.10. A collapsed network is no good at telling digits apart in
-# its outputs, but note how much is still there in one direction and a little disorder.
+# training images, by the cosine of outputs. Guessing gives 0.10. The order is that of the ranks; but note how much is still
+# there in one direction and a little disorder.
 #
 # ### What you have now
 #
@@ -671,8 +671,8 @@ pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # **Read the table.** The first two rows are one network, dead at its output. Put a normalisation behind it and not only is
-# the feature std near 1 again: the *effective rank* rises as well, for the crumbs that are blown up are noise, and noise has
-# many directions. No number that is computed behind such a layer can see complete collapse before it.
+# the feature std near 1 again: the *effective rank* rises as well: what is blown up are crumbs, and crumbs lie in many
+# directions. No number that is computed behind such a layer can see complete collapse before it.
 #
 # The last two rows say what happens if the layer is there during training. In front of it the outputs do *not* collapse to a
 # point: a constant is taken off again by the layer, so it earns nothing, and nothing pulls towards it. What goes on pulling
