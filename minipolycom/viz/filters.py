@@ -55,8 +55,8 @@ def clouds(points: Mapping[str, Float[ArrayLike, "N 2"]], title: str) -> go.Figu
         figure.layout[panel(column)["yaxis"].replace("y", "yaxis")].update(
             scaleanchor=panel(column)["xaxis"], constrain="domain", constraintoward="top"
         )
-    figure.update_xaxes(range=[-reach, reach], constrain="domain", zeroline=True)
-    figure.update_yaxes(range=[-reach, reach], zeroline=True)
+    figure.update_xaxes(range=[-reach, reach], constrain="domain", zeroline=True, zerolinecolor=faint(NEUTRAL, 0.5))
+    figure.update_yaxes(range=[-reach, reach], zeroline=True, zerolinecolor=faint(NEUTRAL, 0.5))
     figure.update_layout(hovermode="closest")
     head_panels(figure)
     for note, axis in zip(
