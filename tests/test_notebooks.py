@@ -248,6 +248,7 @@ def test_the_frame_of_a_notebook(course, head, said):
         ("# %%\nplt.plot([1])\n", "plt draws figures without alt text"),
         ("# %%\nrun = fit(data, model)\n", 'cell 4 (run = fit(data, model)): fit() trains, and no cost is declared; add cost="name"'),
         ("# %%\nminipolycom.viz.live_training()\n", "live_training() trains, and no cost is declared"),
+        ("# %%\nrun = fit_ssl(data)\n", "fit_ssl() trains, and no cost is declared"),
         ("# %%\ntrainer = Trainer()\n", "Trainer() trains, and no cost is declared"),
         ('# %% cost="nonsense"\nfit(steps=cost("nonsense").steps)\n', "no cost is declared for 'nonsense' at smoke, cpu, gpu; add it to COSTS in learn/tiers.py; known: "),
         ('# %% cost="sample"\nfit(steps=10)\n', 'the cell does not ask for its size; take it from cost("sample").steps, so that the tier decides'),
