@@ -121,9 +121,9 @@ def mixed(x):
 
 
 parts = {}
-for sign in (1, -1):
-    for factor, scale in zip(factors.tolist(), scales.tolist(), strict=True):
-        parts[f"{factor:.0f} P({sign * scale:g} x)"] = factor * mixed(sign * scale * x)
+for sign, side in ((1, ""), (-1, "-")):
+    for factor, scale, seen in zip(factors.tolist(), scales.tolist(), ("x", "x/2", "x/4"), strict=True):
+        parts[f"{factor:.0f} P({side}{seen})"] = factor * mixed(sign * scale * x)
 figures.show(approximations.contributions(parts, x, title="A parabola from six neurons with the coefficients ⅓, ⅓, ⅓"))
 
 # %% [markdown]

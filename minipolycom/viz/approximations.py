@@ -197,7 +197,7 @@ def _logarithmic(figure: go.Figure, log: str) -> None:
         sizes = np.concatenate([np.asarray(trace.x, dtype=float) for trace in figure.data])
         powers = range(math.floor(math.log10(sizes.min())), math.ceil(math.log10(sizes.max())) + 1)
         ticks = [digit * 10**power for power in powers for digit in (1, 2, 5)]
-        named = [tick for tick in ticks if sizes.min() / 1.1 <= tick <= 1.1 * sizes.max()]
+        named = [tick for tick in ticks if sizes.min() <= tick <= sizes.max()]
         figure.update_xaxes(type="log", tickvals=named, ticktext=[f"{tick:,}" for tick in named])
     if "y" in log:
         figure.update_yaxes(type="log", exponentformat="power")
