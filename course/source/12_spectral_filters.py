@@ -188,7 +188,8 @@ from minipolycom.viz import figures, filters
 figures.show(filters.alignment_and_gain(alignments, random, gains, leading))
 
 # %% [markdown]
-# **Read the figure**, first on the left, each curve against its own dotted line.
+# **Read the figure**, first on the left, each curve against its own dotted line. Strong are the *leading* directions, which hold
+# 90 % of the target's energy together; the rest is faint.
 #
 # - The **linear predictor** shares the axes in all of its few leading directions. There "filter" is the right word.
 # - **SwAV** shares most of them, without a matrix anywhere between its branches.
@@ -200,7 +201,7 @@ figures.show(filters.alignment_and_gain(alignments, random, gains, leading))
 #
 # On the right, the gain: how much of each direction of the target is left in the online branch. In the strong part of every
 # curve it falls. Nobody put a low-pass filter into three of these four networks, and there it is, at the head of the
-# spectrum; in the faint tails, a tenth of the energy, it may rise again.
+# spectrum; in the faint tails it may rise again.
 #
 # So "the predictor acts as a low-pass filter" holds here for what is large. "Both branches have the same axes" holds for
 # a linear predictor, and for the MLP in its first directions only. These are small networks (64 outputs, one seed);
