@@ -68,7 +68,7 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=500, minutes=2.5, memory=1),
         "gpu": Cost(steps=500),
     },
-    # 10: networks of 0.2 million parameters on digits, 128 images a step; three with 2 outputs, eight with 64, one in double
+    # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
     "two_dimensions": {
         "smoke": Cost(steps=6, minutes=0.1, memory=1),
         "cpu": Cost(steps=300, minutes=0.5, memory=1),
