@@ -230,9 +230,9 @@ for t in (0.5, 1.0, 2.0):
 # $$\frac{E[z \cdot z']}{\sqrt{E|z|^2\,E|z'|^2}} = \frac{\sum_k \rho_k\, l_k}{\sum_k l_k},$$
 #
 # a weighted mean of the $\rho_k$. A mean is never larger than its largest member, and equal to it only if all the weight
-# lies there. So **the best that alignment can do is to keep nothing but the steadiest mode.** Dimensional collapse is no
-# failure of the optimiser, it is the optimum. (And if all $\rho_k$ are equal, every spectrum is as good as any other. Hence
-# the control.)
+# lies there. So **the most agreement is had by keeping nothing but the steadiest mode.** Dimensional collapse is no failure
+# of the optimiser, it is the optimum. (And if all $\rho_k$ are equal, every spectrum is as good as any other. Hence the
+# control.)
 #
 # Does a network trained in the usual way, on batches, by Adam, know about this? The next cell trains a square matrix on
 # pairs of views with **sixty-four** modes. First with $\rho$ from 0.95 down to 0.30, then, as the control, with $\rho = 0.6$
@@ -303,8 +303,9 @@ for k in (1, 2, 3, 4, 6, 8, 16, 64):
 # ## 3 · Sixty-four dimensions
 #
 # Back to digits, and to outputs of $Z = 64$ numbers. Four networks and two seeds each: free, normalised, pushed, and one
-# that we have not met. **SymSimSiam** is the symmetric baseline of the rank difference paper: the two outputs are aligned
-# after the mean of the batch is taken from both, so that a constant gains nothing.
+# that we have not met. **SymSimSiam** is our version of the symmetric baseline that public summaries of the rank difference
+# paper describe: the two outputs are aligned after the mean of the batch is taken from both, so that a constant gains
+# nothing.
 #
 # Which of the four will still use many directions? Make up your mind while they train.
 
@@ -360,9 +361,9 @@ figures.show(collapses.output_profiles(drawn, "Outputs of 64 numbers, a line for
 #
 # $$C = \frac1N \sum_n z_n z_n^\top \qquad (Z \times Z),$$
 #
-# which the rank difference paper calls the **correlation matrix**; no mean is taken off. Along its eigenvectors, outputs are
-# uncorrelated, and the eigenvalue $l_k$ is the mean square of what lies along the $k$-th. Together they make $\sum_k l_k =
-# 1$, the square of the length. So they are *shares*: $p_k = l_k$.
+# which in the rank difference paper is called the **correlation matrix**; here no mean is taken off. Along its eigenvectors,
+# outputs are uncorrelated, and the eigenvalue $l_k$ is the mean square of what lies along the $k$-th. Together they make
+# $\sum_k l_k = 1$, the square of the length. So they are *shares*: $p_k = l_k$.
 
 # %%
 import numpy as np
@@ -398,8 +399,7 @@ figures.show(
 # %% exercise="effective_rank"
 
 # %% [markdown]
-# And now the five networks in one number each, with the course's own version; the control's two seeds show how much of it is
-# chance.
+# And now the five networks in one number each, with the course's own version, with both seeds.
 
 # %%
 from minipolycom.learn import reference
@@ -413,15 +413,14 @@ for name, p in spectra.items():
     print(f"{name:>10}: effective rank {' and '.join(f'{rank:.1f}' for rank in ranks)} of 64")
 
 # %% [markdown]
-# **Read the numbers.** They say what the tangle and the mirror images said. One thing is worth a second look: before any
-# training, the effective rank is *higher* than after any of them, the control included. A random network keeps many
-# directions, and has learnt nothing. A high rank is necessary for telling many things apart; it is not the same as having
-# understood them.
+# **Read the numbers.** They say what the tangles and the curves said. One thing is worth a second look: before any training,
+# the effective rank is *higher* than after any of them, the control included. A random network keeps many directions, and
+# has learnt nothing. A high rank is necessary for telling many things apart; it is not the same as having understood them.
 #
 # ### What you have now
 #
 # - A count of directions that you wrote yourself, in the same sense in which notebook 00 counted bytes.
-# - Alignment alone, at the paper's own symmetric baseline: not constant, and nearly one-dimensional.
+# - Alignment alone in its symmetric form with a mean taken off: not constant, and two or three directions of 64.
 #
 # ## 4 · Alarms that do not ring
 #
@@ -488,7 +487,7 @@ figures.show(
 # **Read the figure.** These outputs are as collapsed as outputs with any difference can be, wherever $u$ points. The
 # effective rank says 1 throughout. The feature std says anything from 0.125 to 1, depending on how $u$ lies to the *axes*,
 # which mean nothing. On the diagonal it is 1, as for outputs that fill all dimensions. And a last normalisation, which gives
-# every column the same variance, puts the outputs exactly there.
+# every column the same variance, puts outputs of a single direction exactly there, but for signs.
 #
 # ### A case that you can count on your fingers
 #
@@ -532,7 +531,6 @@ figures.show(
         xlabel="true rank",
         ylabel="what each measure says",
         title="Known rank, noise of 0.1 in all of 64 dimensions",
-        log="y",
         markers=True,
     )
 )
@@ -719,9 +717,9 @@ from minipolycom.ssl import SSLConfig, fit_ssl
 steps = cost("stop_gradient_runs").steps
 shared = {"steps": steps, "measure_every": 4, "log_every": 4, "probe_every": steps, "precision": "64-true"}
 stopping = {
-    "both sides move": SSLConfig(method="no_asymmetry", learning_rate=0.05, weight_decay=5e-4, **shared),
+    "both move": SSLConfig(method="no_asymmetry", learning_rate=0.05, weight_decay=5e-4, **shared),
     "stop-gradient": SSLConfig(method="no_predictor", learning_rate=0.05, weight_decay=5e-4, **shared),
-    "stop-gradient, twice the rate": SSLConfig(method="no_predictor", learning_rate=0.1, weight_decay=2.5e-4, **shared),
+    "stop-gradient, 2 × rate": SSLConfig(method="no_predictor", learning_rate=0.1, weight_decay=2.5e-4, **shared),
 }
 halved = {name: fit_ssl(data, config, name=name) for name, config in stopping.items()}
 
@@ -734,7 +732,7 @@ figures.show(
         "A stop-gradient and nothing else",
     )
 )
-both, twice = (halved[name].table("losses") for name in ("both sides move", "stop-gradient, twice the rate"))
+both, twice = (halved[name].table("losses") for name in ("both move", "stop-gradient, 2 × rate"))
 apart = max(abs(one["loss"] - other["loss"]) for one, other in zip(both, twice, strict=True))
 print(f"largest difference of the two losses at any step: {apart:.1e}")
 alone.reveal()
@@ -755,7 +753,7 @@ alone.reveal()
 #
 # 1. take something away: `no_predictor`, then `no_stop_gradient`; press Start each time,
 # 2. take both away (`no_asymmetry`), and set *last layer* to *does not normalise*,
-# 3. go back to `simsiam`, and take only its last normalisation away. Is it *that* which saves it?
+# 3. go back to `simsiam`, and take only its last normalisation away. Is it *that* which saves it from collapse?
 
 # %% cost="collapse_explorer"
 from minipolycom.learn import cost
@@ -777,8 +775,9 @@ print(
 
 # %% [markdown]
 # **What to look for.** With `simsiam` the two curves of rank come apart, and the side with the predictor has the *smaller*
-# rank. Where something is taken away, they lie on each other, and fall together. That is an observation about a handful of
-# runs, no explanation. But it is the observation that a whole paper is about, and the next notebook starts from it.
+# rank. Where something is taken away they lie on each other, or nearly, and fall together. And the last normalisation is not
+# what saves it. That is an observation about a handful of runs, no explanation. But it is the observation that a whole paper
+# is about, and the next notebook starts from it.
 
 # %% [markdown]
 # ## Before you go
