@@ -35,6 +35,11 @@ def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str
         notebook.drag(notebook.slider("sigma"), -60)
         notebook.wait_until(lambda: notebook.curves() != before, "the mouse has moved the spectra")
 
+    if any("collapse_explorer(" in cell.source for cell in notebook.cells):
+        notebook.page.get_by_label("method", exact=True).select_option("no_predictor")
+        notebook.press("Start")
+        notebook.wait_until(lambda: notebook.says("no_predictor, step"), "another method is trained", timeout=120)
+
 
 def test_the_course_has_notebooks() -> None:
     assert NOTEBOOKS[:1] == ["00_start_here.ipynb"]
