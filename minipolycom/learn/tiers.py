@@ -65,44 +65,44 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 03: 4 activations at 3 learning rates, one for four times the steps; 5 seeds, 3 sizes up to 2217 parameters
     "expressivity_fits": {
         "smoke": Cost(steps=5, minutes=0.15, memory=1),
-        "cpu": Cost(steps=500, minutes=2.5, memory=1),
+        "cpu": Cost(steps=500, minutes=2, memory=1),
         "gpu": Cost(steps=500),
     },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
     "two_dimensions": {
         "smoke": Cost(steps=6, minutes=0.1, memory=1),
-        "cpu": Cost(steps=300, minutes=0.5, memory=1),
+        "cpu": Cost(steps=300, minutes=0.7, memory=1),
         "gpu": Cost(steps=300),
     },
     "linear_sixty_four": {
         "smoke": Cost(steps=20, minutes=0.05, memory=1),
-        "cpu": Cost(steps=400, minutes=0.1, memory=1),
+        "cpu": Cost(steps=400, minutes=0.05, memory=1),
         "gpu": Cost(steps=400),
     },
     "sixty_four": {
         "smoke": Cost(steps=6, minutes=0.2, memory=1),
-        "cpu": Cost(steps=300, minutes=1.5, memory=1),
+        "cpu": Cost(steps=300, minutes=2, memory=1),
         "gpu": Cost(steps=300),
     },
     "stop_gradient_runs": {
         "smoke": Cost(steps=6, minutes=0.15, memory=1),
-        "cpu": Cost(steps=80, minutes=0.2, memory=1),
+        "cpu": Cost(steps=80, minutes=1, memory=1),
         "gpu": Cost(steps=80),
     },
     "collapse_explorer": {
         "smoke": Cost(steps=6, minutes=0.1, memory=1),
-        "cpu": Cost(steps=300, minutes=0.3, memory=1),
+        "cpu": Cost(steps=300, minutes=0.4, memory=1),
         "gpu": Cost(steps=300),
     },
     # 12: four methods on digits, 256 images a step; eight linear networks of 256 weights, 1024 pairs a step
     "branch_filters": {
         "smoke": Cost(steps=4, minutes=0.15, memory=1),
-        "cpu": Cost(steps=300, minutes=1.2, memory=1),
+        "cpu": Cost(steps=300, minutes=1.3, memory=1),
         "gpu": Cost(steps=300),
     },
     "linear_filters": {
         "smoke": Cost(steps=20, minutes=0.05, memory=1),
-        "cpu": Cost(steps=1000, minutes=0.5, memory=1),
+        "cpu": Cost(steps=1000, minutes=0.2, memory=1),
         "gpu": Cost(steps=1000),
     },
 }
