@@ -13,21 +13,22 @@ CLOUD = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # eigenval
 TIMES = np.array([0.0, 1.0, 2.0])
 MODES = np.array([[4.0, 2.0, 2.0], [6.0, 2.0, 0.0], [9.0, 1.0, 0.0]])
 RHO = np.array([0.9, 0.5, 0.3])
+SUMS = np.array([[0.8, 0.9, 1.0], [0.5, 0.8, 1.0], [0.4, 0.7, 1.0]])
 LAW, FOUND = {"σ = 1": RHO**2, "σ = 2": RHO}, {"σ = 1": RHO**2 + [0.0, -0.04, 0.01], "σ = 2": RHO - [0.0, 0.0, 0.3]}
 
 
 def alignment_and_gain():
     return filters.alignment_and_gain(
-        {"linear": [1.0, 0.8, 0.3, 0.1, 0.1], "mlp": [0.9, 0.2, 0.2, 0.2, 0.2]},
+        {"linear": np.array([1.0, 0.8, 0.3, 0.1, 0.1]), "mlp": np.array([0.9, 0.2, 0.2, 0.2, 0.2])},
         {"linear": 0.25, "mlp": 0.4},
-        {"linear": [1.0, 0.5, 0.25, 0.2, 0.1], "mlp": [1.0, 2.0, 3.0]},
+        {"linear": np.array([1.0, 0.5, 0.25, 0.2, 0.1]), "mlp": np.array([1.0, 2.0, 3.0])},
         {"linear": 2, "mlp": 1},
     )
 
 
 FIGURES = {
     "clouds": lambda: filters.clouds({"as it is": CLOUD, "wide": 2 * CLOUD}, "A cloud"),
-    "concentration": lambda: filters.concentration([0.8, 0.9, 1.0], [0.5, 0.8, 1.0], [0.4, 0.7, 1.0], "Three spectra"),
+    "concentration": lambda: filters.concentration(*SUMS, "Three spectra"),
     "alignment": alignment_and_gain,
     "modes": lambda: filters.modes_through_time(TIMES, {"none": MODES, "online": MODES[::-1]}, "Three modes"),
     "law": lambda: filters.law_and_measurement(RHO, LAW, FOUND),

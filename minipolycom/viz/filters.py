@@ -98,7 +98,7 @@ def concentration(
 def alignment_and_gain(
     alignments: Mapping[str, Float[ArrayLike, " D"]],
     random: Mapping[str, Real],
-    gains: Mapping[str, Float[ArrayLike, " R"]],
+    gains: Mapping[str, Float[ArrayLike, " _"]],
     leading: Mapping[str, int],
 ) -> go.Figure:
     """Along the target's directions, the largest first: how nearly they are the online branch's too, and its gain.
