@@ -462,10 +462,12 @@ def test_finished_pieces_are_not_computed_again(dense, monkeypatch):
 
 
 def test_studies_share_the_pieces_that_they_have_in_common():
-    names = ("dense", "rank", "bridge", "composition")
+    names = ("dense", "rank", "bridge", "composition", "order", "start")
     keys = {name: {piece.key for piece in pieces_of(name, "cpu")} for name in names}
     assert keys["rank"] < keys["bridge"] < keys["dense"]
-    assert len(keys["composition"] & keys["dense"]) == 3 * (4 + 2)  # three activations, four rates and two seeds each
+    shared = {name: len(keys[name] & keys["dense"]) for name in ("composition", "order", "start")}
+    each = 3 + 2  # three rates and two seeds
+    assert shared == {"composition": 3 * each, "order": each, "start": 2 * each}
 
 
 def test_pieces_are_shared_among_processes(tmp_path, monkeypatch):
