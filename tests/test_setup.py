@@ -219,6 +219,7 @@ def test_the_cell_installs_a_real_wheel_in_a_colab_without_the_package(wheel: Pa
     (notebooks / wheel.name).write_bytes(wheel.read_bytes())
     code = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
     code += setup.setup_cell("00_start_here")
+    code += "from minipolycom.studies.records import recorded; print(recorded('ssl-methods').name)\n"
     code += "import minipolycom; print(minipolycom.__file__)"
     env = dict(os.environ, PATH=f"{tmp_path / 'colab' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     env["PYTHONPATH"] = str(Path(pytest.__file__).parents[1])
@@ -226,4 +227,5 @@ def test_the_cell_installs_a_real_wheel_in_a_colab_without_the_package(wheel: Pa
     done = subprocess.run(command, capture_output=True, text=True, cwd=notebooks, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("00_start_here: minipolycom ")
+    assert done.stdout.splitlines()[-2] == "ssl-methods-cpu"  # records come with the wheel
     assert str(tmp_path / "colab") in done.stdout.splitlines()[-1]

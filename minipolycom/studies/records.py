@@ -7,6 +7,7 @@ A record is all that figures, tables and pages read.
 """
 
 import json
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,12 @@ import pyarrow.parquet as pq
 
 from minipolycom.learn.tiers import TIERS
 from minipolycom.runs import as_rows, as_table, replacing, write_json
+
+HOMES = (
+    Path(__file__).parents[2] / "course" / "reference" / "studies",
+    Path(sysconfig.get_path("data")) / "share" / "minipolycom" / "studies",
+)
+"""Where records lie: in a checkout, and where a wheel installs them."""
 
 
 @dataclass(kw_only=True)
@@ -81,6 +88,14 @@ class Record:
         except Exception as error:  # each library that reads has its own
             raise ValueError(f"{file} is no record of a study ({type(error).__name__}: {error})") from error
         return cls(**about, rows=rows)
+
+
+def recorded(study: str, tier: str = "cpu") -> Record:
+    """The record of a study that comes with the course. Raises ValueError where there is none."""
+    for home in HOMES:
+        if (home / f"{study}-{tier}.json").exists():
+            return Record.read(home / f"{study}-{tier}.json")
+    raise ValueError(f"no record {study}-{tier}.json in {' or '.join(map(str, HOMES))}")
 
 
 def read_records(folder: Path | str) -> list[Record]:
