@@ -349,6 +349,7 @@ def test_steps_to_the_baselines_loss():
     assert (found["swiglu"]["steps_to_swiglu"], found["relu"]["steps_to_swiglu"]) == (20, 10)
     assert found["gelu"]["at_least"] == 20
     assert "steps_to_swiglu" not in found["gelu"]
+    assert {arm: row["saved"] for arm, row in found.items()} == {"swiglu": 0.0, "relu": 0.5, "gelu": 0.0}
 
 
 def test_ranks_at_equal_loss_are_those_of_the_step_that_reaches_it():
@@ -591,7 +592,7 @@ def test_the_table_and_the_figures_come_from_the_record_alone(dense):
     record = Record.read(dense[1] / "reference" / "dense-smoke.json")
     table = comparisons(record)
     assert list(table["comparison"])[-1] == "loss of polyrelu - squared_relu, stdlib"
-    assert set(table["claimed"]) == {"< 0"}
+    assert set(table["claimed"]) == {"< 0", "> 0"}
     figure = intervals(record)
     assert "loss of polynorm - swiglu, grammar" in alt(figure)
     assert static(figure).startswith("<svg")
