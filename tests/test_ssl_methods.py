@@ -277,6 +277,15 @@ def test_sinkhorn_shares_the_prototypes_out(n, k, spread, seed) -> None:
     torch.testing.assert_close(codes.sum(0), torch.full((k,), n / k).double(), rtol=1e-2, atol=1e-2)
 
 
+def test_without_an_iteration_codes_are_those_of_the_rows_alone() -> None:
+    a = rows(9, 5)
+    torch.testing.assert_close(sinkhorn(a, temperature=0.5, iterations=0), (a / 0.5).softmax(dim=1))
+    torch.manual_seed(0)
+    outputs = METHODS["swav"](SMALL, iterations=0, code_temperature=0.1)(views(dtype=torch.float32))
+    ranks = [erank_correlation(x, normalise=True) for x in (outputs.online_NZ, outputs.target_NZ)]
+    torch.testing.assert_close(*ranks)  # the same transformation of the same rows, in another order
+
+
 def test_sinkhorn_holds_out_where_exponentials_overflow() -> None:
     codes = sinkhorn(torch.tensor([[1000.0, -1000.0], [1000.0, -1000.0], [-1000.0, 1000.0]]))
     assert codes.isfinite().all()

@@ -182,7 +182,8 @@ def sinkhorn(scores_NK: Float[Tensor, "N K"], temperature: float = 0.05, iterati
     Q = exp(s / T), then in turns   Q_nk <- Q_nk / sum_n Q_nk   (prototypes share alike)
                                     Q_nk <- Q_nk / sum_k Q_nk   (rows sum to 1, as they do at the end)
 
-    Carried out on logarithms, so that no exponential overflows.
+    Without an iteration rows alone are divided: softmax(s / T), which shares nothing out. Carried out on logarithms,
+    so that no exponential overflows.
     Source: Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments", NeurIPS 2020,
     arXiv 2006.09882, section 3.1 and its appendix's listing.
     """
@@ -190,7 +191,7 @@ def sinkhorn(scores_NK: Float[Tensor, "N K"], temperature: float = 0.05, iterati
     for _ in range(iterations):
         logarithms = F.log_softmax(logarithms, dim=0)
         logarithms = F.log_softmax(logarithms, dim=1)
-    return logarithms.exp()
+    return logarithms.exp() if iterations else F.softmax(logarithms, dim=1)
 
 
 @torch.no_grad()

@@ -232,18 +232,24 @@ class SwAV(nn.Module):
     L = mean over i in the first two views, j != i, of  H( sinkhorn(s_i), softmax(s_j / T) ),   s = cos(z, prototypes)
 
     Takes more than two views: the rest, small crops, predict and are not predicted. Prototypes have length one where
-    they are used, instead of being shortened after each step.
+    they are used, instead of being shortened after each step. With no iteration of Sinkhorn's algorithm a code is
+    softmax(s_i / T'), and this is a control that collapses.
     Source: Caron et al., NeurIPS 2020, arXiv 2006.09882.
     """
 
     def __init__(
-        self, config: NetworkConfig, n_prototypes: int = 64, temperature: float = 0.1, code_temperature: float = 0.05
+        self,
+        config: NetworkConfig,
+        n_prototypes: int = 64,
+        temperature: float = 0.1,
+        code_temperature: float = 0.05,
+        iterations: int = 3,
     ):
         super().__init__()
         self.encoder = _encoder(config)
         self.projector = Projector(config)
         self.prototypes = Prototypes(config, n_prototypes)
-        self.temperature, self.code_temperature = temperature, code_temperature
+        self.temperature, self.code_temperature, self.iterations = temperature, code_temperature, iterations
         self.gather = identity
 
     def forward(self, views: Views) -> Outputs:
@@ -251,7 +257,8 @@ class SwAV(nn.Module):
         h = [self.encoder(view) for view in views]
         z = [self.projector(x) for x in h]
         s = [self.prototypes(x) for x in z]
-        codes = [_own(sinkhorn(self.gather(x.detach()), temperature=self.code_temperature), x) for x in s[:2]]
+        share_out = partial(sinkhorn, temperature=self.code_temperature, iterations=self.iterations)
+        codes = [_own(share_out(self.gather(x.detach())), x) for x in s[:2]]
         loss = multi_crop_loss(codes, s, self.temperature)
         return _outputs(loss, [_probabilities(x, self.temperature) for x in s], codes, z, h)
 
@@ -261,7 +268,8 @@ class DINO(nn.Module):
 
     L = mean over i in the first two views, j != i, of  H( softmax((s'_i - c) / T'), softmax(s_j / T) )
 
-    s = cos(z, prototypes), s' the same of the momentum network, c a moving average of s'.
+    s = cos(z, prototypes), s' the same of the momentum network, c a moving average of s'. With a centre_momentum of 1
+    the centre stays at zero, with code_temperature = temperature nothing is sharpened: either control collapses.
     Takes more than two views: the rest, small crops, predict and are not predicted.
     Source: Caron et al., ICCV 2021, arXiv 2104.14294.
     """

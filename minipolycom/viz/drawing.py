@@ -43,8 +43,8 @@ def head_panels(figure: go.Figure, top: Real = 0.92) -> None:
     """Panel titles at the left of their panels, in the room between these, which end at `top`, and the legend."""
     for note in figure.layout.annotations:
         axis = next(a for a in figure.select_xaxes() if abs(sum(a.domain) / 2 - note.x) < 1e-6)
-        note.update(x=axis.domain[0], y=top, xanchor="left", yshift=2, font=dict(size=13))
-    figure.update_yaxes(domain=[0, top])
+        note.update(x=axis.domain[0], y=top * note.y, xanchor="left", yshift=2, font=dict(size=13))
+    figure.for_each_yaxis(lambda axis: axis.update(domain=[top * end for end in axis.domain]))
 
 
 def footnote(figure: go.Figure, lines: Sequence[str]) -> None:
