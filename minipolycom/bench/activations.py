@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from minipolycom import fused
@@ -71,19 +72,25 @@ def _norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
-def _authors_polynorm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def authors_polynorm(
+    x: Float[Tensor, "*batch F"], weight: Float[Tensor, " P"], bias: Float[Tensor, "1"]
+) -> Float[Tensor, "*batch F"]:
+    """PolyNorm of order 3 as its authors write it, one operation after the other; fp32 inside."""
     u = x.float()
     y = weight[0] * _norm(u**3) + weight[1] * _norm(u**2) + weight[2] * _norm(u) + bias
     return y.to(x.dtype)
 
 
-def _authors_polyrelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def authors_polyrelu(
+    x: Float[Tensor, "*batch"], weight: Float[Tensor, " P"], bias: Float[Tensor, "1"]
+) -> Float[Tensor, "*batch"]:
+    """PolyReLU of order 3 as its authors write it, one operation after the other; fp32 inside."""
     u = torch.relu(x.float())
     return (weight[0] * u**3 + weight[1] * u**2 + weight[2] * u + bias).to(x.dtype)
 
 
 def _checkpointed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.utils.checkpoint.checkpoint(_authors_polynorm, x, weight, bias, use_reentrant=False)
+    return torch.utils.checkpoint.checkpoint(authors_polynorm, x, weight, bias, use_reentrant=False)
 
 
 def _activations(tokens: int, width: int, dtype: torch.dtype, device: str, compiler: bool) -> tuple[list, dict]:
@@ -92,11 +99,11 @@ def _activations(tokens: int, width: int, dtype: torch.dtype, device: str, compi
     x = torch.randn(tokens, width, generator=generator).to(device, dtype)
     weight, bias = torch.full((3,), 1 / 3, device=device), torch.zeros(1, device=device)
     variants: dict[str, Callable] = {
-        "polynorm: authors": _authors_polynorm,
+        "polynorm: authors": authors_polynorm,
         "polynorm: authors, checkpointed": _checkpointed,
         "polynorm: ours, eager": lambda x, w, b: fused.polynorm(x, w, b, backend="eager"),
         "polynorm: ours, eager, safe": lambda x, w, b: fused.polynorm(x, w, b, backend="eager", safe=True),
-        "polyrelu: authors": _authors_polyrelu,
+        "polyrelu: authors": authors_polyrelu,
         "polyrelu: ours, eager": lambda x, w, b: fused.polyrelu(x, w, b, backend="eager"),
         "relu": lambda x, w, b: torch.relu(x),
         "gelu": lambda x, w, b: F.gelu(x),
@@ -104,10 +111,10 @@ def _activations(tokens: int, width: int, dtype: torch.dtype, device: str, compi
     }
     if compiler:
         variants |= {
-            "polynorm: authors, compiled": torch.compile(_authors_polynorm, dynamic=False),
+            "polynorm: authors, compiled": torch.compile(authors_polynorm, dynamic=False),
             "polynorm: ours, compiled": lambda x, w, b: fused.polynorm(x, w, b, backend="compiled"),
             "polynorm: ours, compiled, safe": lambda x, w, b: fused.polynorm(x, w, b, backend="compiled", safe=True),
-            "polyrelu: authors, compiled": torch.compile(_authors_polyrelu, dynamic=False),
+            "polyrelu: authors, compiled": torch.compile(authors_polyrelu, dynamic=False),
             "polyrelu: ours, compiled": lambda x, w, b: fused.polyrelu(x, w, b, backend="compiled"),
         }
     if device == "cuda":
@@ -142,7 +149,7 @@ def _layers(
 
     variants = {
         "layer, gelu": layer(lambda x, w, b: F.gelu(x)),
-        "layer, polynorm: authors": layer(_authors_polynorm),
+        "layer, polynorm: authors": layer(authors_polynorm),
         "layer, polynorm: ours, eager": layer(lambda x, w, b: fused.polynorm(x, w, b, backend="eager")),
         "layer fused, polynorm: eager": whole("eager"),
     }
