@@ -448,6 +448,14 @@ def test_two_real_trainings(text, tmp_path):
     assert again.rows == training.rows
 
 
+def test_a_training_on_words_has_a_model_of_as_many_and_a_floor(text):
+    training = live_training(("relu",), source="grammar", tokenizer="words", **QUICK)
+    training.wait(60)
+    assert training.runs["relu"].tokenizer.name == "words"
+    assert training.runs["relu"].model_config.vocab_size == training.runs["relu"].tokenizer.vocab_size < 256
+    assert training.floor[0] == "lowest possible loss"
+
+
 def test_a_cell_run_again_stops_what_it_began(text):
     first = live_training(("relu",), source=text, **{**QUICK, "steps": 5000})
     first.start()
@@ -462,7 +470,7 @@ def test_a_cell_run_again_stops_what_it_began(text):
     [
         ({"activations": ("rleu",)}, "unknown activation 'rleu'; known: relu"),
         ({"preset": "huge"}, "unknown preset 'huge'; known: tiny"),
-        ({"lerning_rate": 1}, "unknown setting lerning_rate; known: batch_size, .*learning_rate"),
+        ({"lerning_rate": 1}, "unknown setting lerning_rate; known: batch_size, tokenizer, .*learning_rate"),
         ({"learning_rate": -1.0}, "learning_rate is positive"),
     ],
 )

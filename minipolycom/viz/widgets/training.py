@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
@@ -251,8 +252,8 @@ def live_training(
     """Train one small transformer per activation, in turns, and watch their losses fall side by side.
 
     `source` is a source of `TokenData`, `preset` a size of `GPTConfig`. With `out`, each run keeps its folder there and
-    goes on where it was stopped. `settings` are fields of `TrainConfig`, or `batch_size`; what is not given suits the
-    preset. Running the cell again stops the training that its last run began.
+    goes on where it was stopped. `settings` are fields of `TrainConfig`, or `batch_size` and `tokenizer`; what is not
+    given suits the preset. Running the cell again stops the training that its last run began.
 
     Raises ValueError for an unknown activation, preset or setting, before anything is trained.
     """
@@ -264,12 +265,12 @@ def live_training(
     suited = PRESET_TRAINING[preset] | {
         "log_every": max(1, steps // 40), "eval_every": max(1, steps // 8), "steps": steps, **settings,
     }  # fmt: skip
-    batch_size = suited.pop("batch_size")
-    training = train_config(suited, "batch_size")
+    batch_size, tokenizer = suited.pop("batch_size"), suited.pop("tokenizer", "bytes")
+    training = train_config(suited, "batch_size", "tokenizer")
     context = next(iter(models.values())).context
 
     def data() -> TokenData:
-        return TokenData(source, context=context, batch_size=batch_size, seed=training.seed)
+        return TokenData(source, context=context, batch_size=batch_size, tokenizer=tokenizer, seed=training.seed)
 
     def prepare() -> tuple[str, Real]:
         tokens = data()
@@ -281,9 +282,13 @@ def live_training(
 
     def job(name: str) -> Callable:
         folder = Path(out) / name if out else None
-        return lambda control, on_row: fit(
-            data(), models[name], training, out=folder, name=name, control=control, on_row=on_row, progress=False
-        )
+
+        def train(control, on_row):
+            tokens = data()
+            model = replace(models[name], vocab_size=tokens.tokenizer.vocab_size)
+            return fit(tokens, model, training, out=folder, name=name, control=control, on_row=on_row, progress=False)
+
+        return train
 
     only_one_trains(None)
     return LiveTraining({name: job(name) for name in models}, steps, prepare)
