@@ -14,30 +14,50 @@ from minipolycom.learn.exercises import EXERCISES
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
 
 
-def problems(exercise: Exercise, graded: Exercise | None = None) -> Iterator[str]:
-    """What is wrong with the way an exercise is graded; nothing, if all is well.
+Grade = Callable[..., grading.Verdict]
 
-    `mutate_graders.py` has the same answers `graded` by a mutilated exercise.
-    """
-    grade = functools.partial(grading.grade, graded or exercise)
-    for answer in (exercise.reference, *exercise.right):
-        verdict = grade(answer)
-        if not verdict.passed:
-            yield f"a right answer is refused: {verdict}"
-    for answer in (..., None, NotImplemented, *untouched(exercise)):
-        verdict = grade(answer)
-        if verdict.status != "not attempted":
-            yield f"{answer} counts as an attempt: {verdict}"
+
+def questions(exercise: Exercise) -> Iterator[tuple[str, Callable[[Grade], str]]]:
+    """What is asked about the way an exercise is graded: a name, and a function of the grader that says what is wrong,
+    nothing if all is well."""
+    for number, answer in enumerate((exercise.reference, *exercise.right)):
+
+        def accepted(grade: Grade, answer=answer) -> str:
+            verdict = grade(answer)
+            return "" if verdict.passed else f"a right answer is refused: {verdict}"
+
+        yield f"right answer {number}", accepted
+    for number, answer in enumerate((..., None, NotImplemented, *untouched(exercise))):
+
+        def not_yet(grade: Grade, answer=answer) -> str:
+            verdict = grade(answer)
+            return "" if verdict.status == "not attempted" else f"{answer} counts as an attempt: {verdict}"
+
+        yield f"no answer {number}", not_yet
     for entry in exercise.bank:
-        verdict = grade(entry.answer)
-        if (verdict.status, verdict.check, verdict.misconception) != ("wrong", entry.fails, entry.misconception):
-            yield f"{entry.misconception!r} gets the wrong verdict: {verdict}"
+
+        def diagnosed(grade: Grade, entry=entry) -> str:
+            verdict = grade(entry.answer)
+            if (verdict.status, verdict.check, verdict.misconception) == ("wrong", entry.fails, entry.misconception):
+                return ""
+            return f"{entry.misconception!r} gets the wrong verdict: {verdict}"
+
+        yield entry.misconception, diagnosed
     for name, answer, check, sentence in faults(exercise):
-        verdict = grade(answer, seconds=0.3 if name == "endless" else None)
-        if verdict.check != check or sentence not in verdict.seen:
-            yield f"the fault {name!r} should fail at {check!r} with {sentence!r}: {verdict}"
-        if verdict.misconception:
-            yield f"the fault {name!r} is blamed on {verdict.misconception!r}"
+
+        def found(grade: Grade, name=name, answer=answer, check=check, sentence=sentence) -> str:
+            verdict = grade(answer, seconds=0.3 if name == "endless" else None)
+            if verdict.check != check or sentence not in verdict.seen:
+                return f"the fault {name!r} should fail at {check!r} with {sentence!r}: {verdict}"
+            return f"the fault {name!r} is blamed on {verdict.misconception!r}" if verdict.misconception else ""
+
+        yield name, found
+
+
+def problems(exercise: Exercise) -> list[str]:
+    """What is wrong with the way an exercise is graded."""
+    grade = functools.partial(grading.grade, exercise)
+    return [problem for _, question in questions(exercise) if (problem := question(grade))]
 
 
 def untouched(exercise: Exercise) -> list:
@@ -169,7 +189,7 @@ def halfway(exercise: Exercise, wrong: Callable) -> Callable:
 
 @each_exercise
 def test_every_answer_gets_its_own_verdict(exercise):
-    assert list(problems(exercise)) == []
+    assert problems(exercise) == []
 
 
 @each_exercise
