@@ -23,7 +23,7 @@ from minipolycom.model import GPTConfig
 from minipolycom.studies import running
 from minipolycom.studies.catalogue import STUDIES, exponents, ranks_bridged, ranks_compared, speed
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
-from minipolycom.studies.records import Record, largest, read_records
+from minipolycom.studies.records import Record, largest, read_records, recorded
 from minipolycom.studies.results import recorded_claims, results
 from minipolycom.studies.running import again, difference, run_study
 from minipolycom.studies.statistics import (
@@ -520,6 +520,12 @@ def test_processes_that_end_together_write_the_record_one_after_the_other(tmp_pa
         thread.join()
     assert collided == [False] * 3
     assert len(read_records(tmp_path / "reference")) == 1
+
+
+def test_a_record_that_does_not_come_with_the_course_is_named():
+    assert recorded("ssl-methods").name == "ssl-methods-cpu"
+    with pytest.raises(ValueError, match=r"no record elephants-cpu\.json in .*studies or "):
+        recorded("elephants")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -94,6 +94,27 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=300, minutes=0.4, memory=1),
         "gpu": Cost(steps=300),
     },
+    # 11: methods on digits, 256 images a step, each beside the same without its piece; of DINO two such
+    "simsiam_pair": {
+        "smoke": Cost(steps=4, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=0.7, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "byol_pair": {
+        "smoke": Cost(steps=4, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=0.8, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "swav_pair": {
+        "smoke": Cost(steps=4, minutes=0.1, memory=1),
+        "cpu": Cost(steps=300, minutes=0.7, memory=1),
+        "gpu": Cost(steps=300),
+    },
+    "dino_three": {
+        "smoke": Cost(steps=4, minutes=0.15, memory=1),
+        "cpu": Cost(steps=300, minutes=1.2, memory=1),
+        "gpu": Cost(steps=300),
+    },
     # 12: four methods on digits, 256 images a step; eight linear networks of 256 weights, 1024 pairs a step
     "branch_filters": {
         "smoke": Cost(steps=4, minutes=0.15, memory=1),

@@ -127,7 +127,7 @@ def ways(methods: Mapping[str, Mapping[str, Real]], title: str) -> go.Figure:
     The first entry of a method is its online branch, the last its target.
     """
     figure = blank(title, "effective rank", "", height=150 + 26 * sum(map(len, methods.values())))
-    names, told = [], []
+    names, told, named = [], [], set()
     for method, ranks in methods.items():
         places = [f"{method}: {step}" for step in ranks]
         names += places
@@ -146,9 +146,9 @@ def ways(methods: Mapping[str, Mapping[str, Real]], title: str) -> go.Figure:
             if values[which]:
                 figure.add_scatter(
                     x=values[which], y=places[which], name=part, mode="markers", legendgroup=part,
-                    showlegend=method == next(iter(methods)),
-                    marker=dict(size=size, color=colour, symbol=symbol),
+                    showlegend=part not in named, marker=dict(size=size, color=colour, symbol=symbol),
                 )  # fmt: skip
+                named.add(part)
         told.append(f"{method}: {', '.join(f'{step} {rank:.1f}' for step, rank in ranks.items())}")
     figure.update_xaxes(type="log", range=[-0.05, 1.85], tickvals=list(RANKS), ticktext=[f"{rank}" for rank in RANKS])
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], dtick=1, nticks=len(names))

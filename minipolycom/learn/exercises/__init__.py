@@ -8,6 +8,7 @@ from minipolycom.learn.exercises import (
     nb03_expressivity,
     nb04_transformer_piece_by_piece,
     nb10_collapse,
+    nb11_four_methods_one_mechanism,
     nb12_spectral_filters,
 )
 
@@ -20,6 +21,7 @@ EXERCISES: dict[str, Exercise] = {
         nb03_expressivity,
         nb04_transformer_piece_by_piece,
         nb10_collapse,
+        nb11_four_methods_one_mechanism,
         nb12_spectral_filters,
     )
     for exercise in notebook.EXERCISES

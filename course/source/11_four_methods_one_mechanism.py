@@ -1,0 +1,622 @@
+# %% [markdown] title="Four methods, one mechanism" minutes=90 hardware="2 CPU cores" prerequisites="10"
+# **By the end you will have shown** that SimSiam, BYOL, SwAV and DINO, which have hardly a line in common, all keep the
+# effective rank of their target above that of their online branch, from the first measurement to the last and with every
+# seed; and that each of them collapses as soon as you take out the one piece that keeps it there. Two controls stand beside
+# them: a method without a difference, and one whose difference has the wrong sign.
+#
+# On the way you will
+#
+# - **write** the piece that matters of each method: predictor and stop-gradient, momentum update, Sinkhorn's algorithm,
+#   centring and sharpening,
+# - **take** each piece out again, and watch what is left,
+# - **find** a training whose rank difference has the right sign at every step, and which collapses all the same,
+# - **see** the two ways in which DINO dies, and why it needs both of its tricks,
+# - **walk** from one branch to the other, one change at a time, and read off where each method hides its asymmetry.
+#
+# All ranks are effective ranks of eigenvalues, as in notebook 10. We have not read the body of the paper on the rank
+# differential mechanism (RDM, ICLR 2023); what is said of it comes from its abstract and from those who cite it, and no
+# number here is its.
+
+# %% setup=true
+
+# %% [markdown]
+# ## 1 · One curve or two
+#
+# Notebook 10 ended with an observation: where a method collapses, the ranks of its two branches lie on each other; where it
+# does not, they come apart. Here it is again, recorded with three seeds on digits of 8 × 8 pixels. The **online** branch is
+# the one that learns. The **target** is the other side of the loss, what the online branch is pulled towards.
+#
+# *If you start in the middle of this notebook, run the set-up cell and the next one; then any section runs by itself.*
+
+# %%
+from minipolycom.spectral import erank_correlation
+from minipolycom.ssl import METHODS, SSLConfig, ViewData, fit_ssl
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, mechanism
+
+ARMS = {
+    "SimSiam": "simsiam",
+    "BYOL": "byol",
+    "SwAV": "swav",
+    "DINO": "dino",
+    "SymSimSiam": "symsimsiam",
+    "wrong filter": "wrong_filter_target",
+}
+record = recorded("ssl-methods")
+ranks = {name: [row for row in record.table("ranks") if row["arm"] == arm] for name, arm in ARMS.items()}
+data = ViewData("digits", seed=3)  # the record has the seeds 0, 1 and 2; yours is 3
+views = ViewData("digits", batch_size=1024, seed=3).batch(0).views
+runs, ways = {}, {}  # what you will train, and what you will find in it
+
+
+def rank_of(rows):
+    """The effective rank of outputs as the loss sees them: rows of length one, no mean taken off."""
+    return float(erank_correlation(rows, normalise=True))
+
+
+first_two = {name: ranks[name] for name in ("SymSimSiam", "SimSiam")}
+figures.show(mechanism.rank_panels(first_two, {}, "Two trainings, three seeds each"))
+
+# %% [markdown]
+# **Read the figure.** The band is the range over three seeds, the line their mean; the axis of ranks is logarithmic. On the
+# left, **SymSimSiam** treats both branches alike, so there is one curve, and it falls to less than three directions of 64.
+# On the right, **SimSiam**: two curves, apart from the first measurement on. The target's has stopped falling at about ten.
+#
+# (Both fall at first. A network that has learnt nothing has a high rank; see notebook 10.)
+#
+# The distance between the two curves is the number of this notebook.
+
+# %% exercise="rank_difference"
+
+# %% [markdown]
+# So far one method. The paper on the rank differential mechanism says that BYOL, SwAV and DINO do the same: its abstract
+# speaks of "a consistent rank difference in their dual-branch output features". But look at what they are made of:
+#
+# | | online branch | target branch |
+# |---|---|---|
+# | **SimSiam** | a small network more, the predictor | no gradient |
+# | **BYOL** | a predictor | a moving average of the online network |
+# | **SwAV** | shares of 64 prototypes | shares of the same prototypes, evened out by Sinkhorn's algorithm |
+# | **DINO** | shares of 64 prototypes | those of a moving average, centred and sharpened |
+
+# %%
+from minipolycom.viz.widgets import choose
+
+which = choose(
+    "In BYOL, SwAV and DINO, which branch will have the higher effective rank?",
+    {
+        "the target, in all three": "Three different tricks, and each of them gives the target more directions.",
+        "the target in BYOL, the online branch in the other two": "It would be so if evening out and sharpening took "
+        "directions away. They give some; you will measure how many.",
+        "the online branch, in all three": "It learns, but it is also what is damped: by a predictor, or by a softmax "
+        "at a high temperature.",
+        "it changes during training": "The ranks change a lot. Which is the higher one does not.",
+    },
+    right="the target, in all three",
+)
+which
+
+# %% [markdown]
+# You will answer that yourself. Of each method you write the piece that matters, train the method with a fourth seed, and
+# train it once more *without* the piece.
+#
+# ### What you have now
+#
+# - A number for the asymmetry of two branches: the rank difference.
+# - A prediction to be judged in section 6.
+#
+# ## 2 · SimSiam: a predictor, and no gradient
+#
+# SimSiam has one network. Its two branches differ by a **predictor** and a **stop-gradient**. Notebook 10 has shown that the
+# stop-gradient alone does nothing. Now both.
+
+# %% exercise="simsiam_loss"
+
+# %% [markdown]
+# The package's `SimSiam` does exactly this, with a small MLP in the place of `w`. The cell below trains it, and
+# `no_predictor`, in which $p = z$: the stop-gradient stays.
+
+# %% cost="simsiam_pair"
+from minipolycom.learn import cost
+
+steps = cost("simsiam_pair").steps
+for method in ("simsiam", "no_predictor"):
+    runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
+
+# %%
+shown = {"SimSiam": ranks["SimSiam"], "without the predictor": runs["no_predictor"].table("ranks")}
+figures.show(
+    mechanism.rank_panels(shown, {"SimSiam": runs["simsiam"].table("ranks")}, "SimSiam, and without its piece")
+)
+
+# %% [markdown]
+# **Read the figure.** On the left your run, marked, on top of three recorded ones. On the right the control: no predictor, no
+# difference, and a rank that goes where notebook 10 has seen it go.
+#
+# Where does the difference come from? Go from the online branch to the target by one change at a time, in the trained network,
+# and ask for the rank after each.
+
+# %%
+import torch
+
+network = runs["simsiam"].method().train()  # its batch norms as in training
+with torch.no_grad():
+    z_1, z_2 = (network.projector(network.encoder(view)) for view in views)
+    ways["SimSiam"] = {
+        "prediction": rank_of(network.predictor(z_1)),
+        "without the predictor": rank_of(z_1),
+        "the other view": rank_of(z_2),
+    }
+for change, rank in ways["SimSiam"].items():
+    print(f"{change:>22}: effective rank {rank:4.1f}")
+
+# %% [markdown]
+# All of it is made by the predictor, and on the *online* side: it hands on fewer directions than it is given. The other view
+# adds nothing, as it should: both views are drawn alike.
+#
+# ### What you have now
+#
+# - SimSiam's asymmetry is a filter on the online branch, and it was not put there by hand: it was learnt.
+# - Without it no difference, and no rank.
+#
+# ## 3 · BYOL: a predictor, and the past
+#
+# BYOL has a predictor too. What it is known for is the other thing: its target is a **momentum network**, a moving average of
+# the online one.
+
+# %% exercise="momentum_update"
+
+# %% exercise="target_age"
+
+# %% [markdown]
+# So BYOL has *two* asymmetries, a predictor on one side and the past on the other. Take the predictor away. The momentum
+# network stays: two branches that are different networks at every step.
+
+# %%
+from minipolycom.viz.widgets import choose
+
+past = choose(
+    "BYOL without its predictor. What happens to the rank difference, and to the rank?",
+    {
+        "a difference, and it holds": "The two networks do differ. But one is where the other was, and is going where it goes.",
+        "a difference, and it collapses": "The target is the past. While ranks fall, the past has the higher one: "
+        "the difference has the right sign, follows the fall, and holds nothing.",
+        "no difference, and it collapses": "That is SimSiam without its predictor. Here the branches are two networks.",
+    },
+    right="a difference, and it collapses",
+)
+past
+
+# %% cost="byol_pair"
+from minipolycom.learn import cost
+
+steps = cost("byol_pair").steps
+for method in ("byol", "byol_no_predictor"):
+    runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
+
+# %%
+control = runs["byol_no_predictor"].table("ranks")
+shown = {"BYOL": ranks["BYOL"], "without the predictor": control}
+figures.show(mechanism.rank_panels(shown, {"BYOL": runs["byol"].table("ranks")}, "BYOL, and without its piece"))
+smallest = min(control, key=lambda row: row["rank_difference"])
+print(
+    f"without the predictor: {len(control)} measurements, the smallest rank difference is "
+    f"{smallest['rank_difference']:+.2f}, at step {smallest['step']}"
+)
+past.reveal()
+
+# %% [markdown]
+# **Read the figure.** On the right the target is above the online branch at *every* measurement, far above it at first. And
+# both fall to one direction. So a positive rank difference is not enough. It has to be made by something that goes on making
+# it: this one is only a delay, and ends with the fall it has delayed.
+#
+# (We have seen nothing of this in what is public of the paper. It is one method on one set of small images; but whoever quotes
+# "target above online" as a test of health should know it.)
+#
+# With the predictor, BYOL's online rank nearly follows that control for thirty steps, turns, and comes back. What keeps it?
+
+# %%
+network = runs["byol"].method().train()
+with torch.no_grad():
+    z_1 = network.projector(network.encoder(views[0]))
+    slow_1, slow_2 = (network.momentum_projector(network.momentum_encoder(view)) for view in views)
+    ways["BYOL"] = {
+        "prediction": rank_of(network.predictor(z_1)),
+        "without the predictor": rank_of(z_1),
+        "the momentum network": rank_of(slow_1),
+        "the other view": rank_of(slow_2),
+    }
+for change, rank in ways["BYOL"].items():
+    print(f"{change:>22}: effective rank {rank:4.1f}")
+
+# %% [markdown]
+# The predictor, again. At the end of training the past adds little.
+#
+# ### What you have now
+#
+# - BYOL is SimSiam in this respect: its rank difference is made by the predictor.
+# - A momentum network gives a difference of the right sign for free, and it is worth nothing by itself.
+#
+# ## 4 · SwAV: evened out
+#
+# SwAV has one network and no predictor. Outputs are compared with 64 learned prototypes, and each view has to foretell the
+# other view's **code**, its shares of the prototypes. The two branches differ by the arithmetic that makes shares of scores:
+# online it is a softmax with the temperature 0.1, on the target Sinkhorn's algorithm with 0.05.
+
+# %% exercise="sinkhorn_codes"
+
+# %% [markdown]
+# What does it do to a network that has learnt nothing yet? Its outputs for all images are alike, so one and the same prototype
+# is near to all of them.
+
+# %%
+from minipolycom.viz.widgets import choose
+
+evened = choose(
+    "Sinkhorn's algorithm gives every prototype the same mass. What happens to the effective rank of the codes?",
+    {
+        "it rises": "What all images have in common is one direction with nearly all of the energy. Columns divide it away.",
+        "it stays": "It would if the columns' sums were equal before. They are not.",
+        "it falls": "To even something out sounds like losing differences. It is the prototypes that become alike in "
+        "mass, not the images.",
+    },
+    right="it rises",
+)
+evened
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.ssl import METHODS, NetworkConfig
+from minipolycom.viz import figures, mechanism
+
+torch.manual_seed(0)
+untrained = METHODS["swav"](NetworkConfig())
+with torch.no_grad():
+    scores = untrained.prototypes(untrained.projector(untrained.encoder(views[0])))
+before = {
+    "softmax, T = 0.1: online": torch.softmax(scores / 0.1, dim=1),
+    "softmax, T = 0.05": torch.softmax(scores / 0.05, dim=1),
+    "Sinkhorn, T = 0.05: target": reference("sinkhorn_codes")(scores, 0.05, 3),
+}
+figures.show(mechanism.codes({name: rows[:32] for name, rows in before.items()}, "Codes before any training"))
+
+# %% [markdown]
+# **Read the figure.** A line is an image, a column a prototype. Before Sinkhorn, bright columns: all images choose the same few
+# prototypes. A lower temperature makes that worse to look at, and no better. After it, every image has its own. Now the
+# singular values $s_k$ of the same three codes (rows of length one, so that the $s_k^2 / N$ sum to 1):
+
+# %%
+import torch
+
+from minipolycom.viz import figures
+
+spectra = {
+    name: torch.linalg.svdvals(torch.nn.functional.normalize(rows, dim=1)) / len(rows) ** 0.5
+    for name, rows in before.items()
+}
+figures.show(
+    figures.lines(
+        {name: s.tolist() for name, s in spectra.items()},
+        range(1, 65),
+        xlabel="direction, largest first",
+        ylabel="singular value / √N",
+        title="Singular values of the codes",
+        log="y",
+    )
+)
+for name, rows in before.items():
+    print(f"{name:>26}: largest singular value {float(spectra[name][0]):.2f} √N, effective rank {rank_of(rows):4.1f}")
+evened.reveal()
+
+# %% [markdown]
+# **Read the figure.** The large singular values come down and the small ones go up. That is what a **high-pass filter on the
+# target** would do; Sinkhorn's algorithm is none by name, and it is none exactly, because it also bends. The temperature alone
+# does some of it, the evening-out most.
+#
+# The network has learnt nothing so far. The difference is there before the first step.
+#
+# Now the training, and the control in which only the rows are divided: a softmax with 0.05. For the package a method is an
+# entry of the dictionary `METHODS`, and a new idea is a new entry.
+
+# %% cost="swav_pair"
+from functools import partial
+
+from minipolycom.learn import cost
+from minipolycom.ssl.methods import SwAV
+
+METHODS["swav_no_sinkhorn"] = partial(SwAV, iterations=0)
+steps = cost("swav_pair").steps
+for method in ("swav", "swav_no_sinkhorn"):
+    runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
+
+# %%
+shown = {"SwAV": ranks["SwAV"], "without Sinkhorn": runs["swav_no_sinkhorn"].table("ranks")}
+figures.show(mechanism.rank_panels(shown, {"SwAV": runs["swav"].table("ranks")}, "SwAV, and without its piece"))
+
+# %% [markdown]
+# **Read the figure.** Without Sinkhorn all images share one prototype within a few steps. With it, ranks fall for some thirty
+# steps and then climb, the target's first.
+#
+# Does Sinkhorn make collapse impossible, then? Put the question to the algorithm itself.
+
+# %% exercise="collapsed_codes"
+
+# %%
+from minipolycom.ssl.losses import sinkhorn
+
+network = runs["swav"].method().train()
+with torch.no_grad():
+    s_1, s_2 = (network.prototypes(network.projector(network.encoder(view))) for view in views)
+ways["SwAV"] = {
+    "softmax, T = 0.1": rank_of(torch.softmax(s_1 / 0.1, dim=1)),
+    "T = 0.05": rank_of(torch.softmax(s_1 / 0.05, dim=1)),
+    "Sinkhorn": rank_of(sinkhorn(s_1)),
+    "the other view": rank_of(sinkhorn(s_2)),
+}
+for change, rank in ways["SwAV"].items():
+    print(f"{change:>22}: effective rank {rank:4.1f}")
+print(f"Sinkhorn's codes of a batch whose scores are all the same: {rank_of(sinkhorn(s_1[:1].expand(256, -1))):.1f}")
+
+# %% [markdown]
+# In the trained network Sinkhorn has much less to do than before training: prototypes are shared out by now. But it has to stay:
+# it pulls each time that sharing starts to slip.
+#
+# ### What you have now
+#
+# - SwAV's asymmetry is on the *target*: arithmetic without a single weight, which raises the target's rank.
+# - It enlarges differences that are there. It makes none.
+#
+# ## 5 · DINO: centred and sharpened
+#
+# DINO has prototypes like SwAV, a momentum network like BYOL, no predictor and no Sinkhorn. Two cheap operations stand in
+# their place.
+
+# %% exercise="dino_codes"
+
+# %% [markdown]
+# Try the two on the untrained network, each alone and both together. As the centre take the mean of its scores.
+
+# %%
+import pandas as pd
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.ssl import METHODS, NetworkConfig
+
+torch.manual_seed(0)
+untrained = METHODS["dino"](NetworkConfig())
+with torch.no_grad():
+    scores = untrained.momentum_prototypes(untrained.momentum_projector(untrained.momentum_encoder(views[0])))
+nothing, centre = torch.zeros(64), scores.mean(dim=0)
+table = {
+    f"T = {temperature}": {
+        said: rank_of(reference("dino_codes")(scores, taken, temperature))
+        for said, taken in (("not centred", nothing), ("centred", centre))
+    }
+    for temperature in (0.1, 0.04)
+}
+pd.DataFrame(table).round(1).rename_axis("effective rank of the codes")
+
+# %% [markdown]
+# **Read the table.** Upper left, nothing is done: that is the online branch. Centring deletes the one direction that all images
+# share, and the rank jumps. Sharpening alone does little. So centring is what DINO cannot do without. Is it?
+
+# %%
+from minipolycom.viz.widgets import choose
+
+needed = choose(
+    "Train DINO without centring, and without sharpening (T = 0.1 on both sides). Which of the two collapses?",
+    {
+        "without centring only": "By the table, centring does the work. But the table is of an untrained network.",
+        "without sharpening only": "Sharpening alone hardly changes the rank above. Can it hold it?",
+        "both": "Centring alone pulls to equal shares, sharpening alone to one prototype for all. Each guards against "
+        "what the other would end in.",
+        "neither": "The momentum network is still there. But section 3 has shown what that is worth.",
+    },
+    right="both",
+)
+needed
+
+# %% cost="dino_three"
+from functools import partial
+
+from minipolycom.learn import cost
+from minipolycom.ssl.methods import DINO
+
+METHODS["dino_no_centring"] = partial(DINO, centre_momentum=1.0)  # the centre stays where it begins, at zero
+METHODS["dino_no_sharpening"] = partial(DINO, code_temperature=0.1)
+steps = cost("dino_three").steps
+for method in ("dino", "dino_no_centring", "dino_no_sharpening"):
+    runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
+
+# %%
+left_out = {"without centring": "dino_no_centring", "without sharpening": "dino_no_sharpening"}
+shown = {"DINO": ranks["DINO"]} | {name: runs[method].table("ranks") for name, method in left_out.items()}
+figures.show(mechanism.rank_panels(shown, {"DINO": runs["dino"].table("ranks")}, "DINO, and without its pieces"))
+needed.reveal()
+
+# %% [markdown]
+# **Read the figure.** Both controls collapse, and in both the target stays above the online branch while they do: the momentum
+# network's delay again, as in section 3. Do they collapse in the same way? Look at their codes.
+
+# %%
+import torch
+
+from minipolycom.ssl.losses import centred_codes
+
+
+def target_codes(method):
+    """The codes that the target of a trained DINO gives the first view."""
+    network = runs[method].method().train()
+    with torch.no_grad():
+        slow = network.momentum_prototypes(network.momentum_projector(network.momentum_encoder(views[0])))
+    temperature = 0.1 if method == "dino_no_sharpening" else 0.04
+    return centred_codes(slow, network.centre_K, temperature)
+
+
+trained = {"DINO": target_codes("dino")} | {name: target_codes(method) for name, method in left_out.items()}
+figures.show(mechanism.codes({name: rows[:32] for name, rows in trained.items()}, "Codes after training"))
+
+# %% [markdown]
+# **Read the figure.** Two opposite deaths. *Without centring* a few prototypes take nearly everything. *Without sharpening* every
+# image has nearly equal shares of all prototypes. In both, images are no longer told apart. Each trick alone leads into one of
+# them; together they hold the middle.
+
+# %%
+network = runs["dino"].method().train()
+with torch.no_grad():
+    fast = network.prototypes(network.projector(network.encoder(views[0])))
+    slow_1, slow_2 = (
+        network.momentum_prototypes(network.momentum_projector(network.momentum_encoder(view))) for view in views
+    )
+ways["DINO"] = {
+    "softmax, T = 0.1": rank_of(torch.softmax(fast / 0.1, dim=1)),
+    "the momentum network": rank_of(torch.softmax(slow_1 / 0.1, dim=1)),
+    "centred": rank_of(centred_codes(slow_1, network.centre_K, 0.1)),
+    "sharpened, T = 0.04": rank_of(centred_codes(slow_1, network.centre_K, 0.04)),
+    "the other view": rank_of(centred_codes(slow_2, network.centre_K, 0.04)),
+}
+for change, rank in ways["DINO"].items():
+    print(f"{change:>22}: effective rank {rank:4.1f}")
+
+# %% [markdown]
+# ### What you have now
+#
+# - DINO's asymmetry is on the target as well, made of one subtraction and one division.
+# - Before training nearly all of the difference comes from centring. In the trained network, look above for what it comes from.
+#
+# ## 6 · One mechanism
+#
+# *This section draws what sections 2 to 5 have trained; what you have not run is left out.*
+#
+# First the answer to the question of section 1: four methods and two controls in one picture, three recorded seeds each, and
+# your own runs on top. The last panel is SimSiam's network without a predictor, with a filter of the **wrong sign** on its
+# target: it favours the target's *large* directions.
+
+# %% claim="rank-difference"
+from minipolycom.viz import figures, mechanism
+
+own = {name: runs[arm].table("ranks") for name, arm in ARMS.items() if arm in runs}
+figures.show(mechanism.rank_panels(ranks, own, "Four methods and two controls"))
+for name, rows in ranks.items():
+    differences = [row["rank_difference"] for row in rows]
+    print(
+        f"{name:>12}: rank difference from {min(differences):+6.2f} to {max(differences):+6.2f} "
+        f"in {len(differences)} measurements of three seeds"
+    )
+which.reveal()
+
+# %% [markdown]
+# **Read the picture.** In the four methods the orange curve is above the blue one at every measurement and with every seed. In
+# **SymSimSiam** there is one curve. With the **wrong filter** the order is turned around, and nothing but one direction is left.
+#
+# And where is it hidden? The same way through all four, from the online branch to the target:
+
+# %%
+from itertools import pairwise
+
+import pandas as pd
+
+from minipolycom.viz import figures, mechanism
+
+figures.show(mechanism.ways(ways, "From the online branch to the target, one change at a time"))
+hidden = {}
+for method, way in ways.items():
+    factors = [after / before for before, after in pairwise(way.values())]
+    most = factors.index(max(factors))
+    hidden[method] = {"largest change": list(way)[most + 1], "raises the rank": f"{factors[most]:.1f} times"}
+pd.DataFrame(hidden).T
+
+# %% [markdown]
+# **Read the figure.** Each method goes from left to right, and each makes most of its way in one step. In SimSiam and BYOL it is
+# the predictor, which *takes* directions from the online branch. In SwAV and DINO it is on the target, which is *given* some.
+# The other view changes nothing in any of them. (The share of each change depends on the order in which they are made.)
+#
+# For the loss, a smaller online rank and a larger target rank are the same kind of thing. That is the idea of the paper:
+# *one mechanism*, low-pass online or high-pass on the target. **Why** it keeps the rank up, and where the rank ends, is the
+# next notebook.
+#
+# Two things that this picture does not say. Ranks of different panels should not be compared: SimSiam's are of 64 outputs,
+# SwAV's and DINO's of shares of 64 prototypes. And a high rank is not the same as good features:
+
+# %%
+import pandas as pd
+
+ends = pd.DataFrame(record.table("end")).query("phase == 'main'").groupby("arm")
+columns = {"erank_projected": "effective rank of the outputs", "knn_augmented": "5-NN, altered test images"}
+lowest, highest = (ends[list(columns)].agg(what).round(2) for what in ("min", "max"))
+spread = lowest.astype(str) + " to " + highest.astype(str)
+spread.loc[list(ARMS.values())].rename(index={arm: name for name, arm in ARMS.items()}, columns=columns)
+
+# %% [markdown]
+# **Read the table**, the range over three seeds. The wrong filter is the worst in both columns. But SymSimSiam, with fewer than
+# three directions, recognises about as many digits as SimSiam with ten after these 300 steps, and SwAV more than BYOL with fewer
+# directions. The rank tells you that nothing has died; it does not tell you what has been learnt.
+#
+# ### What you have now
+#
+# - Four methods, three seeds, every measurement: the target's rank is the higher one. Two controls: equal, and turned around.
+# - Each method's asymmetry in one place: a predictor (two of them), Sinkhorn, centring with sharpening.
+# - Two trainings, BYOL without its predictor and DINO without one of its tricks, whose difference has the right sign and which
+#   collapse. The sign is necessary in all that we have seen, and not sufficient.
+#
+# ## Before you go
+#
+# <details>
+# <summary>BYOL's momentum network is removed and the predictor kept. Which method is that?</summary>
+#
+# SimSiam, but for the last normalisation of its projector and the loss (2 − 2 cos instead of −cos, which has twice the gradient).
+#
+# </details>
+#
+# <details>
+# <summary>You monitor the rank difference of a run. It has been positive for 200 steps. Is the run healthy?</summary>
+#
+# You do not know. If the target is a momentum network, the delay alone gives that while everything falls. Watch the ranks
+# themselves as well.
+#
+# </details>
+#
+# <details>
+# <summary>Why can Sinkhorn's algorithm not rescue a network that has collapsed completely?</summary>
+#
+# It treats equal rows equally, so equal scores give equal codes: rank 1. It has to act while images still differ.
+#
+# </details>
+#
+# <details>
+# <summary>What would centring do to a network whose mean score is zero for every prototype?</summary>
+#
+# Nothing. It takes off a direction that is not there.
+#
+# </details>
+#
+# <details>
+# <summary>A colleague puts Sinkhorn on the online branch too. What do you expect?</summary>
+#
+# Branches that are alike: no rank difference. Try it: it takes a class of a dozen lines beside `SwAV`, and an entry in `METHODS`.
+#
+# </details>
+#
+# <details>
+# <summary>Which of the four pieces has weights?</summary>
+#
+# The predictor alone. The momentum network has weights, but they are not trained, and by itself it prevents nothing.
+#
+# </details>
+#
+# **Paper map.** Row *SimSiam, BYOL, SwAV and DINO keep the target's rank above the online branch's*: scaled down (section 6, and
+# the study `ssl-methods` in RESULTS.md). The sign alone does not keep a training from collapse: sections 3 and 5.
+#
+# **Read on.** X. Chen and K. He, *Exploring simple Siamese representation learning*, 2021; J.-B. Grill et al., *Bootstrap your own
+# latent*, 2020; M. Caron et al., *Unsupervised learning of visual features by contrasting cluster assignments*, 2020 (SwAV), and
+# *Emerging properties in self-supervised vision transformers*, 2021 (DINO); Z. Zhuo et al., *Towards a unified theoretical
+# understanding of non-contrastive learning via rank differential mechanism*, ICLR 2023. In the package each method is a class that
+# can be read by itself: `minipolycom/ssl/methods.py`.
+
+# %%
+from minipolycom.learn import progress_map
+
+progress_map()
