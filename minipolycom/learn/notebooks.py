@@ -53,7 +53,7 @@ MARKS = {
 }  # fmt: skip
 """What may stand on the line that opens a cell, and of what type it is."""
 
-HEAVY = ("fit", "fit_ssl", "train_linear", "live_training", "collapse_explorer", "Trainer")
+HEAVY = ("fit", "fit_ssl", "train_linear", "live_training", "collapse_explorer", "enter", "Trainer")
 """Calls that train; a cell with one of them declares its cost."""
 
 BARE_FIGURES = {

@@ -126,6 +126,12 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=1000, minutes=0.2, memory=1),
         "gpu": Cost(steps=1000),
     },
+    # 13: three variants with three seeds each, networks of 0.2 million parameters on digits, 256 images a step
+    "leaderboard_entries": {
+        "smoke": Cost(steps=4, minutes=0.3, memory=1),
+        "cpu": Cost(steps=300, minutes=3, memory=1),
+        "gpu": Cost(steps=300),
+    },
 }
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
 

@@ -10,6 +10,7 @@ from minipolycom.learn.exercises import (
     nb10_collapse,
     nb11_four_methods_one_mechanism,
     nb12_spectral_filters,
+    nb13_design_a_variant,
 )
 
 EXERCISES: dict[str, Exercise] = {
@@ -23,6 +24,7 @@ EXERCISES: dict[str, Exercise] = {
         nb10_collapse,
         nb11_four_methods_one_mechanism,
         nb12_spectral_filters,
+        nb13_design_a_variant,
     )
     for exercise in notebook.EXERCISES
 }
