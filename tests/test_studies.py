@@ -29,6 +29,7 @@ from minipolycom.studies.running import again, difference, run_study
 from minipolycom.studies.statistics import (
     Reached,
     bootstrap_interval,
+    crossing,
     fit_power_law,
     holm,
     mean_interval,
@@ -131,6 +132,12 @@ def test_steps_to_a_loss():
     assert str(steps_to_target(curve, 1.0)) == "> 150"
     with pytest.raises(ValueError, match="a curve without a measurement reaches nothing"):
         steps_to_target([], 1.0)
+
+
+def test_a_curve_crosses_between_two_evaluations():
+    curve = [(0, 3.0), (10, 2.0), (20, 1.0), (30, 1.5)]
+    assert crossing(curve, 1.25) == pytest.approx(17.5)
+    assert [crossing(curve, target) for target in (3.5, 1.0, 0.5)] == [0, 20, None]
 
 
 def test_the_median_counts_runs_that_never_arrived():
@@ -350,7 +357,8 @@ def test_steps_to_the_baselines_loss():
     assert (found["swiglu"]["steps_to_swiglu"], found["relu"]["steps_to_swiglu"]) == (20, 10)
     assert found["gelu"]["at_least"] == 20
     assert "steps_to_swiglu" not in found["gelu"]
-    assert {arm: row["saved"] for arm, row in found.items()} == {"swiglu": 0.0, "relu": 0.5, "gelu": 0.0}
+    saved = {arm: row["saved"] for arm, row in found.items()}
+    assert saved == pytest.approx({"swiglu": 0.0, "relu": 1 - (2.0 / 2.1) / 2, "gelu": 0.0})
 
 
 def test_ranks_at_equal_loss_are_those_of_the_step_that_reaches_it():

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from minipolycom.activations import ACTIVATION_NAMES
 from minipolycom.ssl.measures import DIMENSIONAL_RANK
-from minipolycom.studies.statistics import fit_power_law, steps_to_target
+from minipolycom.studies.statistics import crossing, fit_power_law, steps_to_target
 from minipolycom.studies.study import TUNING_SEED, Comparison, Piece, Statement, Study
 from minipolycom.studies.variants import ORDERS, STARTS
 
@@ -142,8 +142,8 @@ def speed(rows: list[dict]) -> list[dict]:
     """For each compared run the steps to a loss that the baseline, SwiGLU, has at its end: the mean over its seeds.
 
     Of a run that never reaches it, the row has its last step in `at_least` in place of `steps_to_swiglu`. `saved` is
-    the fraction of the training that was not needed: 0 for a run that never arrives, so that it, too, counts against a
-    claim of speed.
+    the fraction of the training that was not needed, on straight lines between the evaluations: 0 for a run that never
+    arrives, so that it, too, counts against a claim of speed.
     """
     ends = [row for row in rows if row["table"] == "end" and row["phase"] == "main"]
     derived = []
@@ -154,12 +154,13 @@ def speed(rows: list[dict]) -> list[dict]:
                 curves.setdefault((row["arm"], row["seed"]), []).append((row["step"], row["loss"]))
         last = [curve[-1][1] for (arm, _), curve in curves.items() if arm == "swiglu"]
         for (arm, seed), curve in curves.items():
-            reached = steps_to_target(curve, sum(last) / len(last))
+            target = sum(last) / len(last)
+            reached, crossed = steps_to_target(curve, target), crossing(curve, target)
             derived.append(
                 {
                     "table": "derived", "arm": arm, "group": f"{arm}, {source}", "phase": "main", "seed": seed,
                     "source": source, ("at_least" if reached.censored else "steps_to_swiglu"): reached.step,
-                    "saved": 1 - reached.step / curve[-1][0],
+                    "saved": 0.0 if crossed is None else 1 - crossed / curve[-1][0],
                 }
             )  # fmt: skip
     return derived

@@ -135,6 +135,19 @@ def steps_to_target(curve: Sequence[tuple[int, float]], target: float) -> Reache
     return next((Reached(step) for step, loss in curve if loss <= target), Reached(curve[-1][0], censored=True))
 
 
+def crossing(curve: Sequence[tuple[int, float]], target: float) -> float | None:
+    """Where the broken line through a curve of (step, loss) first is at or under the target; None where it never is.
+
+    Raises ValueError for an empty curve.
+    """
+    reached = steps_to_target(curve, target)
+    if reached.censored:
+        return None
+    place = [step for step, _ in curve].index(reached.step)
+    (before, above), (after, under) = curve[max(place - 1, 0)], curve[place]
+    return after if place == 0 else before + (after - before) * (above - target) / (above - under)
+
+
 def median_steps(runs: Sequence[Reached]) -> Reached:
     """The median over runs, those that never reached the target counted as later than their last step.
 
