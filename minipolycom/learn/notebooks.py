@@ -247,9 +247,10 @@ def _add_exercise(source: _Source, exercise: Exercise, solved: bool) -> None:
 def _add_copied(source: _Source, cell: NotebookNode) -> None:
     marks, new = cell.metadata, new_markdown_cell if cell.cell_type == "markdown" else new_code_cell
     if "cost" in marks:
+        work = "trains" if any(f"{call}(" in cell.source for call in HEAVY) else "takes its time"
         _add(
             source,
-            new_markdown_cell(f"The next cell trains. What it costs:\n\n{cost_table(marks['cost'])}"),
+            new_markdown_cell(f"The next cell {work}. What it costs:\n\n{cost_table(marks['cost'])}"),
             f"cost-{marks['cost']}",
         )
     placed = _add(source, new(cell.source), f"claim-{marks['claim']}" if "claim" in marks else "")

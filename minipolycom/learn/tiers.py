@@ -68,6 +68,12 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=500, minutes=2, memory=1),
         "gpu": Cost(steps=500),
     },
+    # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
+    "compiled_polynorm": {
+        "smoke": Cost(steps=2, minutes=0.05, memory=1),
+        "cpu": Cost(steps=7, minutes=0.7, memory=1.5),
+        "gpu": Cost(steps=7),
+    },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
     "two_dimensions": {
         "smoke": Cost(steps=6, minutes=0.1, memory=1),

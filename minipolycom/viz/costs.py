@@ -76,15 +76,18 @@ def time_over_passes(passes: Mapping[str, Real], times: Mapping[str, Real], one_
     return _told(figure, f"Passes over memory, and time in passes of a ReLU. {told}.", columns, passes)
 
 
-def time_over_memory(kept: Mapping[str, Real], times: Mapping[str, Real], unit: str) -> go.Figure:
-    """Time relative to that of `unit` over the tensors kept for backward: the nearer to the lower left, the better.
+def time_over_memory(
+    kept: Mapping[str, Real], times: Mapping[str, Real], unit: str, memory: str = "tensors of the size of x"
+) -> go.Figure:
+    """Time relative to that of `unit` over what is kept for backward: the nearer to the lower left, the better.
 
+    `memory` says in what `kept` is counted.
     Raises ValueError where the names differ or the unit is not among them.
     """
     _check_names(kept, times)
     _check_unit(unit, kept)
     relative = {name: time / times[unit] for name, time in times.items()}
-    xlabel, ylabel = "kept for backward, in tensors of the size of x", f"time, relative to: {unit}"
+    xlabel, ylabel = f"kept for backward, {memory}", f"time, relative to: {unit}"
     figure = blank("Time against memory, forward and backward", xlabel, ylabel, height=440)
     _add_points(figure, kept, relative)
     up = _around(relative.values())
@@ -92,7 +95,7 @@ def time_over_memory(kept: Mapping[str, Real], times: Mapping[str, Real], unit: 
     figure.update_yaxes(type="log", range=up, **_named_places(up))
     told = "; ".join(f"{name} {kept[name]:.3g} and {relative[name]:.3g}" for name in kept)
     columns = {"kept": list(kept.values()), "time": list(relative.values())}
-    return _told(figure, f"Tensors kept, and time relative to: {unit}. {told}.", columns, kept)
+    return _told(figure, f"Kept for backward, {memory}, and time relative to: {unit}. {told}.", columns, kept)
 
 
 def roofline(points: Mapping[str, tuple[Real, Real]], machines: Mapping[str, tuple[Real, Real]]) -> go.Figure:
