@@ -209,7 +209,7 @@ dense = language_study(
 
 EXPERTS = {"n_experts": 8, "experts_per_token": 2}
 MOE: Arms = {
-    **{name: {"activation": name} | EXPERTS for name in ("swiglu", "gelu", "polyrelu", "polynorm")},
+    **{name: {"activation": name} | EXPERTS for name in ("swiglu", "polyrelu", "polynorm")},
     "polynorm, per expert": {"activation": "polynorm", "coefficients": "per_expert"} | EXPERTS,
 }
 moe = language_study(
@@ -455,8 +455,9 @@ scaling = language_study(
     tiers={
         "smoke": changed(SMOKE, sizes=widths(8, 16, 24, 32, n_layers=1, context=16)),
         "cpu": changed(
-            TIERS["cpu"], texts=GRAMMAR, sizes=widths(48, 80, 128, 192, n_layers=2, context=128),
-            scale="2 layers of widths 48 to 192, 600 steps of 16 windows of 128 words of the generated language",
+            TIERS["cpu"], {"steps": 300, "warmup_steps": 30}, texts=GRAMMAR,
+            sizes=widths(48, 80, 128, 192, n_layers=2, context=128),
+            scale="2 layers of widths 48 to 192, 300 steps of 16 windows of 128 words of the generated language",
         ),
         "gpu": changed(
             GPU, texts=GRAMMAR, sizes=widths(128, 256, 384, 512, n_layers=8, context=512),
