@@ -59,7 +59,7 @@ wheel: | $(BIN)/python
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir course .
 
 colab: $(VENV)-colab/.ready
-	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures collapse_figures mechanism_figures leaderboard_figures costs_figures widgets cockpit collapse text course) $(ARGS)
+	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures collapse_figures mechanism_figures leaderboard_figures costs_figures widgets cockpit collapse text course) $(ARGS)
 
 $(VENV)-colab/.ready: pyproject.toml tests/colab.txt
 	$(PYTHON) -m venv --clear $(VENV)-colab

@@ -219,6 +219,7 @@ def test_the_cell_installs_a_real_wheel_in_a_colab_without_the_package(wheel: Pa
     (notebooks / wheel.name).write_bytes(wheel.read_bytes())
     code = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
     code += setup.setup_cell("00_start_here")
+    code += "from minipolycom.studies.published import published; published('polycom-dense-training-loss')\n"
     code += "from minipolycom.studies.records import recorded; print(recorded('ssl-methods').name)\n"
     code += "import minipolycom; print(minipolycom.__file__)"
     env = dict(os.environ, PATH=f"{tmp_path / 'colab' / 'bin'}{os.pathsep}{os.environ['PATH']}")

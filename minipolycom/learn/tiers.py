@@ -68,6 +68,17 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=500, minutes=2, memory=1),
         "gpu": Cost(steps=500),
     },
+    # 05: models of 0.46 million parameters on the generated language, 16 windows of 128 words a step; 3 and 4 of them
+    "three_to_the_floor": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.6, memory=1),
+        "gpu": Cost(steps=150),
+    },
+    "rate_sweep": {
+        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.8, memory=1),
+        "gpu": Cost(steps=150),
+    },
     # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
     "compiled_polynorm": {
         "smoke": Cost(steps=2, minutes=0.05, memory=1),

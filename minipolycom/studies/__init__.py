@@ -7,6 +7,7 @@
     catalogue    the studies themselves
     running      all pieces of a study, stopped and taken up again, shared among processes
     records      what is kept: two small files per study and tier in course/reference/studies
+    published    curves that papers have published, in course/reference/papers
     results      course/RESULTS.md and the paper map's statuses, from the records
     commands     `minipolycom reproduce`
 
