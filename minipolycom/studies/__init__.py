@@ -9,6 +9,7 @@
     records      what is kept: two small files per study and tier in course/reference/studies
     published    curves that papers have published, in course/reference/papers
     results      course/RESULTS.md and the paper map's statuses, from the records
+    leaderboard  variants of a reader's own under the recorded protocol, beside what was recorded
     commands     `minipolycom reproduce`
 
 The figures are in `minipolycom.viz.studies`.
