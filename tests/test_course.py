@@ -32,7 +32,10 @@ def red_boxes(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
-@pytest.mark.parametrize(("folder", "status"), [(".", "not attempted"), ("solutions", "passed")])
+@pytest.mark.parametrize(
+    ("folder", "status"),
+    [pytest.param(".", "not attempted", id="untouched"), pytest.param("solutions", "passed", id="solved")],
+)
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_to_its_end(name: str, folder: str, status: str, tmp_path: Path) -> None:
     notebook, costs = run(COURSE / folder / name, tmp_path)
