@@ -91,6 +91,8 @@ def test_ticks_of_a_logarithmic_axis_lie_within_it() -> None:
     axis = FIGURES["passes"]().layout.xaxis
     assert list(axis.ticktext) == ["2", "5", "10", "20"]
     assert list(axis.tickvals) == [2, 5, 10, 20]
+    narrow = costs.time_over_memory({"a": 1, "b": 2}, {"a": 1, "b": 1.4}, unit="a").layout.yaxis
+    assert list(narrow.ticktext) == ["1", "1.2", "1.5"]
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,11 @@ times = compare_times(
     rounds=9,
 )
 per_entry = {"relu": 1, "polynorm, as written": 18, "the product, half as deep": D, "the product": 2 * D}
-figures.show(costs.work_and_time(per_entry, {name: t["ms"] for name, t in times.items()}, unit="the product"))
+figures.show(costs.work_and_time(per_entry, {name: t["ratio"] for name, t in times.items()}, unit="the product"))
 share.compare(100 * times["polynorm, as written"]["ratio"])
 
 # %% [markdown]
-# **Read the figure.** In the two lowest rows of the table, the products, circle and diamond lie together: half of the
+# **Read the figure.** In the two upper rows, the products, circle and diamond lie together: half of the
 # operations, half of the time. There arithmetic is the price. In PolyNorm's row they lie far apart, and in ReLU's as
 # well. One operation per entry cannot take that long, so something else does. (Every number of a figure stands in the fold
 # under it.)
@@ -138,8 +138,7 @@ jobs = {
 x = rows @ matrix
 counted = {name: passes(job, x) for name, job in jobs.items()}
 times = compare_times({name: lambda job=job: job(x) for name, job in jobs.items()}, baseline="relu", rounds=9)
-times = {name: t["ms"] for name, t in times.items()}
-figures.show(costs.time_over_passes(counted, times, one_pass=times["relu"] / 2))
+figures.show(costs.time_over_passes(counted, {name: t["ratio"] for name, t in times.items()}, one_pass=1 / 2))
 off_the_line.reveal()
 
 # %% [markdown]
@@ -192,9 +191,9 @@ units = {
     "relu": kept(lambda x, w, b: torch.relu(x))[1],
     "gelu": kept(lambda x, w, b: torch.nn.functional.gelu(x))[1],
     "squared_relu": kept(lambda x, w, b: squared_relu(x))[1],
-    "polyrelu, as written": kept(authors_polyrelu)[1],
-    "polynorm, as written": kept(authors_polynorm)[1],
-    "polynorm, 16 bits outside": kept(authors_polynorm, x.bfloat16())[1],
+    "polyrelu": kept(authors_polyrelu)[1],
+    "polynorm": kept(authors_polynorm)[1],
+    "polynorm, 16 bits": kept(authors_polynorm, x.bfloat16())[1],
 }
 figures.show(
     figures.bars(
@@ -207,8 +206,8 @@ figures.show(
 
 # %% [markdown]
 # **Read the figure.** ReLU and GELU keep one tensor, PolyNorm as written six. The last bar is the same formula on 16-bit numbers,
-# computed in fp32 inside: the six tensors are fp32, twice the size of what came in, and make **twelve**. In the paper's dense
-# models one such layer holds 8256 numbers per token, and there are 24 of them.
+# computed in fp32 inside: the six tensors are fp32, twice the size of what came in, and make **twelve**. (The authors' dense models
+# compute in bfloat16 throughout, which makes six.) One layer of these models holds 8256 numbers per token, and there are 24 of them.
 #
 # ## 4 · The way back, in closed form
 #
@@ -373,7 +372,7 @@ figures.show(
     )
 )
 print(
-    f"without checkpoints {layers * inner} tensors, with {at_peak.min():.0f} at {segments[at_peak.argmin()]:.0f} layers"
+    f"without checkpoints {layers * inner} tensors, with them {at_peak.min():.0f}, at {segments[at_peak.argmin()]:.0f} layers a segment"
 )
 
 # %% [markdown]
@@ -402,11 +401,11 @@ variants = {
     "polynorm, checkpointed": "polynorm: authors, checkpointed",
     "polynorm, closed form": "polynorm: ours, eager",
 }
-kept_units = {name: measured[variant]["saved_units"] for name, variant in variants.items()}
-both = {name: measured[variant]["ms_both"] for name, variant in variants.items()}
-figures.show(costs.time_over_memory(kept_units, both, unit="relu"))
+held = {name: measured[variant]["saved_units"] for name, variant in variants.items()}
+both = {name: 1 / measured[variant]["speedup"] for name, variant in variants.items()}
+figures.show(costs.time_over_memory(held, both, unit="relu"))
 for name in variants:
-    print(f"{name:24} keeps {kept_units[name]:.2f}, takes {both[name] / both['relu']:5.1f} times a ReLU")
+    print(f"{name:24} keeps {held[name]:.2f}, takes {both[name] / both['relu']:5.1f} times a ReLU")
 
 # %% [markdown]
 # **Read the figure.** A checkpoint moves PolyNorm to the left, from six tensors to one, and *up*: it buys memory with time. The closed form
@@ -484,7 +483,9 @@ else:
     times = compare_times({name: both_ways(f) for name, f in functions.items()}, baseline="relu", rounds=rounds)
     figures.show(
         costs.time_over_memory(
-            {name: units(f) for name, f in functions.items()}, {name: t["ms"] for name, t in times.items()}, unit="relu"
+            {name: units(f) for name, f in functions.items()},
+            {name: t["ratio"] for name, t in times.items()},
+            unit="relu",
         )
     )
 compiled_keeps.reveal()
@@ -554,7 +555,8 @@ for name, needed in (("as written", 33), ("in closed form", 2)):
 # %% [markdown]
 # **Read the figure.** Left of the bend of a roof time is bytes, right of it time is arithmetic. ReLU and PolyNorm as written
 # lie at the far left, near the slope: whatever they compute is free. The wide product lies on the right, near the flat
-# roof. The closed form computes ten operations on each number it fetches, and so moves to the right at the same bytes.
+# roof. The closed form computes ten operations on each number it fetches, and so lies farther to the right; it stays under its
+# roof, because blocks in the cache are near, not free.
 #
 # Now look at the GPU. Its arithmetic has outgrown its memory, so its bend lies much farther to the right: **on a GPU passes
 # matter more than here**. The last two lines printed say what that means for the paper's dense models, $D = 2048$: a
@@ -643,8 +645,8 @@ print(
 in_half.reveal()
 
 # %% [markdown]
-# **Read the figure.** Up to a standard deviation near 1 float16 is the better one of the two: it has three more binary digits than bfloat16. Then it
-# climbs to a **half** within one step, to two thirds in the next, and the line ends only where the first NaN turns up. In
+# **Read the figure.** Up to a standard deviation near 1 float16 is the better one of the two: it has three more binary digits than bfloat16. Between
+# 1 and 2 it climbs to a **half**, then on to two thirds, and the line ends only where the first NaN turns up. In
 # between lies the dangerous part: finite numbers of a usual size that are wrong. bfloat16, which trades digits for range, does not
 # care about scale, and with fp32 inside nothing happens at all.
 #
@@ -677,7 +679,7 @@ for order, limit in limits.items():
         (scale for scale, e in zip(scales, by_order[f"order {order}"], strict=True) if not e < 0.02), None
     )
     print(
-        f"order {order}: x^{2 * order} overflows beyond |x| = {limit:6.1f}; 2 % wrong from standard deviation {falls[order]}"
+        f"order {order}: x^{2 * order} overflows beyond |x| = {limit:6.1f}; 2 % wrong from standard deviation {falls[order] or 'none of these'}"
     )
 assert falls[1] is None or falls[1] > falls[2] > falls[3] > falls[4], falls
 large = (3 * row).half()
@@ -690,8 +692,8 @@ print(f"sizes of the three terms at standard deviation 3 (1 would be right): {to
 # deviation of 3 the cubic term is zero, exactly. The mean of $x^6$ is infinite, its inverse root is zero, and zero times the cube is zero. A loss curve
 # would show a somewhat worse activation, and nobody would look for a reason.
 #
-# The study *precision* has this with three seeds, on 512 rows each. And what the others do: the Triton kernel of
-# Liger, when we ran it in Triton's interpreter, took the powers in the dtype of its input, so that float16 loses the cubic
+# The study *precision* has this with three seeds, on 512 rows each. And what the others do: Liger's kernel for GPUs,
+# when we ran it in an interpreter on a CPU, took the powers in the dtype of its input, so that float16 loses the cubic
 # term there as well. Ours, and vLLM's after a review, compute in fp32 inside.
 
 # %%
@@ -741,7 +743,7 @@ times = compare_times({name: step(model) for name, model in models.items()}, bas
 kept_mb = {name: kept_bytes(model, batch, TrainConfig(accelerator="cpu")) / 1e6 for name, model in models.items()}
 figures.show(
     costs.time_over_memory(
-        kept_mb, {name: t["ms"] for name, t in times.items()}, unit="gelu", memory="millions of bytes"
+        kept_mb, {name: t["ratio"] for name, t in times.items()}, unit="gelu", memory="millions of bytes"
     )
 )
 for name, t in times.items():
@@ -769,13 +771,13 @@ else:
     figures.show(studies.intervals(overhead))
 
 # %% [markdown]
-# On GPUs others have measured. These are their numbers:
+# On GPUs others have measured, the formula against a kernel: one program for the GPU that does all of it in one go. These are their numbers:
 #
 # | what | where | as written | one kernel |
 # |---|---|---|---|
 # | PolyNorm forward, 8192 × 4096, bfloat16 | B200, Liger-Kernel's benchmark data | 1188 µs (fp32 inside) | 45 µs |
-# | PolyNorm backward, the same | | 2609 µs | 131 µs |
-# | memory, the same | | 2048 MB | 256 MB |
+# | PolyNorm backward, the same | the same | 2609 µs | 131 µs |
+# | its memory | the same | 2048 MB | 256 MB |
 # | PolyNorm forward, 4096 × 2048 | GPU not named, vLLM pull request 23414 | 1971 µs | 62 µs |
 #
 # Can our count foretell them? With 16 bits outside and fp32 inside, count the passes again:

@@ -18,8 +18,8 @@ from minipolycom.viz.theme import NEUTRAL, PALETTE, styles
 ROOFS = ("solid", "9px,3px", "3px,3px", "12px,3px,3px,3px")
 """Dashes of the machines in a roofline."""
 
-TICKS = (1, 2, 5)
-"""Named places of a decade on a logarithmic axis."""
+TICKS, FINE_TICKS = (1, 2, 5), (1, 1.2, 1.5, 2, 3, 4, 5, 7)
+"""Named places of a decade on a logarithmic axis, and on one shorter than a decade."""
 
 
 def work_and_time(work: Mapping[str, Real], time: Mapping[str, Real], unit: str) -> go.Figure:
@@ -160,9 +160,9 @@ def _around(values: Collection[Real]) -> list[float]:
 
 
 def _named_places(ends: list[float]) -> dict[str, list]:
-    """Ticks at 1, 2 and 5 of each decade between two ends given as logarithms."""
-    decades = range(math.floor(ends[0]), math.ceil(ends[1]) + 1)
-    places = [tick * 10.0**decade for decade in decades for tick in TICKS]
+    """Ticks between two ends given as logarithms."""
+    decades, ticks = range(math.floor(ends[0]), math.ceil(ends[1]) + 1), TICKS if ends[1] - ends[0] > 1 else FINE_TICKS
+    places = [tick * 10.0**decade for decade in decades for tick in ticks]
     inside = [place for place in places if ends[0] <= math.log10(place) <= ends[1]]
     return {"tickvals": inside, "ticktext": [f"{place:g}" for place in inside]}
 
