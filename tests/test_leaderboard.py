@@ -113,5 +113,7 @@ def test_scores_leave_out_what_was_not_measured_and_pairs_are_of_common_seeds() 
     row = {"entry": "a", "seed": 1, "probe": 0.9, "erank_projected": None, "loss": 3.0}
     board = scores([row, {"entry": "a", "seed": 0, "probe": 0.8}, {"entry": "b", "seed": 1, "probe": 0.7}])
     assert board == {"a": {1: {"probe": 0.9}, 0: {"probe": 0.8}}, "b": {1: {"probe": 0.7}}}
+    assert leaderboard.by_measure(board)["a"][leaderboard.MEASURES["probe"]] == [0.9, 0.8]
+    assert leaderboard.by_measure(board)["a"][leaderboard.MEASURES["erank_projected"]] == []
     assert paired(board["a"], board["b"], "probe") == ([0.9], [0.7])
     assert paired(board["a"], board["b"], "erank_projected") == ([], [])

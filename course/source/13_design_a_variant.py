@@ -27,13 +27,10 @@
 # is the **linear probe**, the number by which such methods are usually compared. The names are withheld for the moment.
 
 # %%
-from minipolycom.studies.leaderboard import MEASURES, recorded_scores
+from minipolycom.studies.leaderboard import MEASURES, by_measure, recorded_scores
 from minipolycom.viz import figures, leaderboard
 
-recorded = {
-    name: {label: [of[key] for of in by_seed.values()] for key, label in MEASURES.items()}
-    for name, by_seed in recorded_scores().items()
-}
+recorded = by_measure(recorded_scores())
 rank, neighbours, probe = MEASURES.values()
 letters = {chr(ord("A") + number): of for number, of in enumerate(recorded.values())}
 figures.show(leaderboard.board(letters, [probe], "A leaderboard"))
@@ -513,44 +510,39 @@ for name, method in {
 figures.show(figures.lines(exponents, s, "size of a direction, s / rms", "exponent", "Which power is it?", log="x"))
 
 # %% [markdown]
-# And now the protocol, the same for all and the same as the recorded: three seeds, 300 steps of 256 digits, one learning
-# rate. A seed gives every entry the same initial weights, images and views. What is finished is kept in a folder and
-# not trained again, so run this cell as often as you like: stop it with ■, and it goes on where it was. A gain that you
-# change under its old name is noticed, and trained anew.
+# And now the protocol, the same for all and the same as the recorded: three seeds, 300 steps of 256 digits, one
+# learning rate. A seed gives every entry the same initial weights, images and views. What is finished is kept in a
+# folder and not trained again, so run this cell as often as you like: stop it with ■, and it goes on where it was. A
+# gain that you change under its old name is noticed, and trained anew.
 
 # %% cost="leaderboard_entries"
-from IPython.display import display
+from IPython.display import HTML, display
 
 from minipolycom.learn import cost
-from minipolycom.studies.leaderboard import MEASURES, enter, entered, recorded_scores, scores
-from minipolycom.viz import leaderboard
+from minipolycom.studies.leaderboard import MEASURES, by_measure, enter, entered, recorded_scores, scores
+from minipolycom.viz import figures, leaderboard
 from minipolycom.viz.widgets import live_figure
 
 steps = cost("leaderboard_entries").steps
-
-
-def drawn(rows):
-    every = {
-        name: {label: [of[key] for of in by_seed.values() if key in of] for key, label in MEASURES.items()}
-        for name, by_seed in (recorded_scores() | scores(rows)).items()
-    }
-    yours = {row["entry"] for row in rows}
-    return leaderboard.board(every, list(MEASURES.values()), "Leaderboard", own=yours, reference="SimSiam")
-
-
 finished = entered()
-live = live_figure(drawn(finished))
+
+
+def board():
+    everyone, yours = by_measure(recorded_scores() | scores(finished)), scores(finished)
+    return leaderboard.board(everyone, list(MEASURES.values()), "Leaderboard", own=yours, reference="SimSiam")
+
+
+def show(row):
+    finished.append(row)
+    live.update(board())
+    print(f"{row['entry']}, seed {row['seed']}: rank {row['erank_projected']:.1f}, {row['seconds']:.0f} s of training")
+
+
+live = live_figure(board())
 display(live.widget)
 for name, method in entries.items():
-
-    def show_row(row):
-        print(
-            f"{row['entry']}, seed {row['seed']}: rank {row['erank_projected']:.1f}, {row['seconds']:.0f} s of training"
-        )
-        finished.append(row)
-        live.update(drawn(finished))
-
-    enter(name, method, steps=steps, on_row=show_row)
+    enter(name, method, steps=steps, on_row=show)
+display(HTML(figures.fold(board())))
 
 # %%
 import torch
@@ -589,7 +581,7 @@ place.reveal()
 # | gain | branch and exponent | question |
 # |---|---|---|
 # | `s.clamp(0.5, 2)` | target, −1 | directions inside the band see whitening, those outside see nothing: what happens to them? |
-# | `s` | online 1 | recorded; what does `log1p_squared`, stronger for the small and weaker for the large, do to its neighbours? |
+# | `torch.log1p(s)` | target, −1 | at rest the same as on the online branch with the exponent 1: which gets there sooner? |
 # | `(s.square() + 0.01).sqrt()` | target, −2 | a bound far down: does over-whitening keep its rank, and lose its bad neighbours? |
 # | `torch.sigmoid(4 * (s - 1))` | online, 1 | a step: a filter that only asks "large or small?" |
 # | `0.1 + (s - 1).abs()` | target, −1 | neither rising nor falling. Predict first; draw its exponent, then. |
@@ -645,8 +637,8 @@ place.reveal()
 #
 # </details>
 #
-# **Paper map.** *Variants made by the guideline are comparable with the baselines, some better*: scaled down (section 1
-# and 5; on 300 steps of digits, filters are ahead of SimSiam and BYOL, and not of SwAV). The sign: section 6 and the
+# **Paper map.** *Variants made by the guideline are comparable with the baselines, some better*: scaled down (section
+# 5; on 300 steps of digits, filters are ahead of SimSiam and BYOL, and not of SwAV). The sign: section 6 and the
 # recorded study, wrong on either branch, collapses.
 #
 # **Read on.** Z. Zhuo et al., *Towards a unified theoretical understanding of non-contrastive learning via rank

@@ -3,6 +3,7 @@
     GAINS["soft"] = soft                                                       a gain of one's own, by one line
     enter("soft", "rdm_simsiam_target@soft:target:-1.0", steps=300)            a row for each seed
     board = recorded_scores() | scores(entered())                              everything side by side
+    viz.leaderboard.board(by_measure(board), list(MEASURES.values()), "Leaderboard")
 
 The protocol is that of the studies ssl-methods and sigma: their images, batches, network, learning rate and seeds. A
 seed decides the initial weights, the order of the images and their views, for every entry alike, so that entries are
@@ -105,6 +106,16 @@ def scores(rows: Iterable[Mapping]) -> Scores:
         own = {measure: row[measure] for measure in MEASURES if row.get(measure) is not None}
         found.setdefault(row["entry"], {})[row["seed"]] = own
     return found
+
+
+def by_measure(board: Scores) -> dict[str, dict[str, list[float]]]:
+    """The scores as figures take them: of each entry, for each measure under its label, a number for each seed."""
+    return {
+        name: {
+            label: [own[measure] for own in by_seed.values() if measure in own] for measure, label in MEASURES.items()
+        }
+        for name, by_seed in board.items()
+    }
 
 
 def recorded_scores() -> Scores:

@@ -40,6 +40,10 @@ def test_a_notebook_runs_and_its_figures_move(open_notebook: Callable, name: str
         notebook.press("Start")
         notebook.wait_until(lambda: notebook.says("no_predictor, step"), "another method is trained", timeout=120)
 
+    if any("enter(name" in cell.source for cell in notebook.cells):
+        boards = notebook.page.locator(".js-plotly-plot", has_text="Leaderboard")
+        assert boards.filter(has_text="soft, wrong sign").count() == 1  # drawn before that had entered
+
 
 def test_the_course_has_notebooks() -> None:
     assert NOTEBOOKS[:1] == ["00_start_here.ipynb"]
