@@ -71,12 +71,12 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 05: models of 0.46 million parameters on the generated language, 16 windows of 128 words a step; 3 and 4 of them
     "three_to_the_floor": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1),
-        "cpu": Cost(steps=150, minutes=0.6, memory=1),
+        "cpu": Cost(steps=150, minutes=0.7, memory=1),
         "gpu": Cost(steps=150),
     },
     "rate_sweep": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1),
-        "cpu": Cost(steps=150, minutes=0.8, memory=1),
+        "cpu": Cost(steps=150, minutes=0.9, memory=1),
         "gpu": Cost(steps=150),
     },
     # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
@@ -111,7 +111,7 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=300, minutes=0.4, memory=1),
         "gpu": Cost(steps=300),
     },
-    # 11: methods on digits, 256 images a step, each beside the same without its piece; of DINO two such
+    # 11: methods on digits, 256 images a step, each beside the same without its piece; SwAV and DINO have two
     "simsiam_pair": {
         "smoke": Cost(steps=4, minutes=0.1, memory=1),
         "cpu": Cost(steps=300, minutes=0.7, memory=1),
@@ -122,9 +122,9 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=300, minutes=0.8, memory=1),
         "gpu": Cost(steps=300),
     },
-    "swav_pair": {
-        "smoke": Cost(steps=4, minutes=0.1, memory=1),
-        "cpu": Cost(steps=300, minutes=0.7, memory=1),
+    "swav_three": {
+        "smoke": Cost(steps=4, minutes=0.15, memory=1),
+        "cpu": Cost(steps=300, minutes=1, memory=1),
         "gpu": Cost(steps=300),
     },
     "dino_three": {
