@@ -10,7 +10,7 @@
 #   centring and sharpening,
 # - **take** each piece out again, and watch what is left,
 # - **find** a training whose rank difference has the right sign at every step, and which collapses all the same,
-# - **see** the two ways in which DINO dies, and why it needs both of its tricks,
+# - **see** that SwAV and DINO need two pieces each, and die in two opposite ways without them,
 # - **walk** from one branch to the other, one change at a time, and read off where each method hides its asymmetry.
 #
 # All ranks are effective ranks of eigenvalues, as in notebook 10. We have not read the body of the paper on the rank
@@ -124,20 +124,12 @@ for method in ("simsiam", "no_predictor"):
     runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
 
 # %%
+import torch
+
 shown = {"SimSiam": ranks["SimSiam"], "without the predictor": runs["no_predictor"].table("ranks")}
 figures.show(
     mechanism.rank_panels(shown, {"SimSiam": runs["simsiam"].table("ranks")}, "SimSiam, and without its piece")
 )
-
-# %% [markdown]
-# **Read the figure.** On the left your run, marked, on top of three recorded ones. On the right the control: no predictor, no
-# difference, and a rank that goes where notebook 10 has seen it go.
-#
-# Where does the difference come from? Go from the online branch to the target by one change at a time, in the trained network,
-# and ask for the rank after each.
-
-# %%
-import torch
 
 network = runs["simsiam"].method().train()  # its batch norms as in training
 with torch.no_grad():
@@ -151,8 +143,12 @@ for change, rank in ways["SimSiam"].items():
     print(f"{change:>22}: effective rank {rank:4.1f}")
 
 # %% [markdown]
-# All of it is made by the predictor, and on the *online* side: it hands on fewer directions than it is given. The other view
-# adds nothing, as it should: both views are drawn alike.
+# **Read the figure.** On the left your run, marked, on top of three recorded ones. On the right the control: no predictor, no
+# difference, and a rank that goes where notebook 10 has seen it go.
+#
+# The lines under the figure go from the online branch to the target **by one change at a time**, in the trained network. All of the
+# difference is made by the predictor, on the *online* side: it hands on fewer directions than it is given. The other view adds
+# nothing, as it should: both views are drawn alike.
 #
 # ### What you have now
 #
@@ -203,19 +199,6 @@ print(
     f"without the predictor: {len(control)} measurements, the smallest rank difference is "
     f"{smallest['rank_difference']:+.2f}, at step {smallest['step']}"
 )
-past.reveal()
-
-# %% [markdown]
-# **Read the figure.** On the right the target is above the online branch at *every* measurement, far above it at first. And
-# both fall to one direction. So a positive rank difference is not enough. It has to be made by something that goes on making
-# it: this one is only a delay, and ends with the fall it has delayed.
-#
-# (We have seen nothing of this in what is public of the paper. It is one method on one set of small images; but whoever quotes
-# "target above online" as a test of health should know it.)
-#
-# With the predictor, BYOL's online rank nearly follows that control for thirty steps, turns, and comes back. What keeps it?
-
-# %%
 network = runs["byol"].method().train()
 with torch.no_grad():
     z_1 = network.projector(network.encoder(views[0]))
@@ -229,8 +212,18 @@ with torch.no_grad():
 for change, rank in ways["BYOL"].items():
     print(f"{change:>22}: effective rank {rank:4.1f}")
 
+past.reveal()
+
 # %% [markdown]
-# The predictor, again. At the end of training the past adds little.
+# **Read the figure.** On the right the target is above the online branch at *every* measurement, far above it at first. And
+# both fall to one direction. So a positive rank difference is not enough. It has to be made by something that goes on making
+# it: this one is only a delay, and ends with the fall it has delayed.
+#
+# (We have seen nothing of this in what is public of the paper. It is one method on one set of small images; but whoever quotes
+# "target above online" as a test of health should know it.)
+#
+# With the predictor, BYOL's online rank nearly follows that control for thirty steps, turns, and comes back. The lines under the
+# figure say what makes the difference at the end: the predictor, again. The past adds little.
 #
 # ### What you have now
 #
@@ -246,8 +239,7 @@ for change, rank in ways["BYOL"].items():
 # %% exercise="sinkhorn_codes"
 
 # %% [markdown]
-# What does it do to a network that has learnt nothing yet? Its outputs for all images are alike, so one and the same prototype
-# is near to all of them.
+# It is arithmetic, without a weight in it. So its effect on the rank can be measured before any training.
 
 # %%
 from minipolycom.viz.widgets import choose
@@ -255,7 +247,7 @@ from minipolycom.viz.widgets import choose
 evened = choose(
     "Sinkhorn's algorithm gives every prototype the same mass. What happens to the effective rank of the codes?",
     {
-        "it rises": "What all images have in common is one direction with nearly all of the energy. Columns divide it away.",
+        "it rises": "What all images have in common is one large direction. Dividing the columns takes it away.",
         "it stays": "It would if the columns' sums were equal before. They are not.",
         "it falls": "To even something out sounds like losing differences. It is the prototypes that become alike in "
         "mass, not the images.",
@@ -266,10 +258,10 @@ evened
 
 # %%
 import torch
+import torch.nn.functional as F
 
 from minipolycom.learn import reference
-from minipolycom.ssl import METHODS, NetworkConfig
-from minipolycom.viz import figures, mechanism
+from minipolycom.ssl import NetworkConfig
 
 torch.manual_seed(0)
 untrained = METHODS["swav"](NetworkConfig())
@@ -280,75 +272,77 @@ before = {
     "softmax, T = 0.05": torch.softmax(scores / 0.05, dim=1),
     "Sinkhorn, T = 0.05: target": reference("sinkhorn_codes")(scores, 0.05, 3),
 }
-figures.show(mechanism.codes({name: rows[:32] for name, rows in before.items()}, "Codes before any training"))
-
-# %% [markdown]
-# **Read the figure.** A line is an image, a column a prototype. Before Sinkhorn, bright columns: all images choose the same few
-# prototypes. A lower temperature makes that worse to look at, and no better. After it, every image has its own. Now the
-# singular values $s_k$ of the same three codes (rows of length one, so that the $s_k^2 / N$ sum to 1):
-
-# %%
-import torch
-
-from minipolycom.viz import figures
-
-spectra = {
-    name: torch.linalg.svdvals(torch.nn.functional.normalize(rows, dim=1)) / len(rows) ** 0.5
-    for name, rows in before.items()
-}
+sizes = {name: torch.linalg.svdvals(F.normalize(rows, dim=1)) / len(rows) ** 0.5 for name, rows in before.items()}
 figures.show(
     figures.lines(
-        {name: s.tolist() for name, s in spectra.items()},
+        {name: s.tolist() for name, s in sizes.items()},
         range(1, 65),
         xlabel="direction, largest first",
         ylabel="singular value / √N",
-        title="Singular values of the codes",
+        title="Codes of an untrained network",
         log="y",
     )
 )
 for name, rows in before.items():
-    print(f"{name:>26}: largest singular value {float(spectra[name][0]):.2f} √N, effective rank {rank_of(rows):4.1f}")
+    print(f"{name:>26}: largest singular value {float(sizes[name][0]):.2f} √N, effective rank {rank_of(rows):4.1f}")
 evened.reveal()
 
 # %% [markdown]
-# **Read the figure.** The large singular values come down and the small ones go up. That is what a **high-pass filter on the
-# target** would do; Sinkhorn's algorithm is none by name, and it is none exactly, because it also bends. The temperature alone
-# does some of it, the evening-out most.
+# **Read the figure.** (Rows have length one, so the squares of a curve sum to 1.) From online to target the large singular
+# values come down and the small ones go up, once by the lower temperature, and once more by Sinkhorn's algorithm. Lowering what
+# is large and raising what is small is what a **high-pass filter** does. This one stands on the *target*, and the rank
+# difference is there before the first step of training.
 #
-# The network has learnt nothing so far. The difference is there before the first step.
-#
-# Now the training, and the control in which only the rows are divided: a softmax with 0.05. For the package a method is an
-# entry of the dictionary `METHODS`, and a new idea is a new entry.
+# Two changes have raised the rank, so there are two controls: one without Sinkhorn's algorithm (rows alone are divided, a softmax
+# with 0.05), one with it and a single temperature, 0.1, on both branches. For the package a method is an entry of the dictionary
+# `METHODS`, and a new idea is a new entry. Which of the two can be left out? Make up your mind while they train.
 
-# %% cost="swav_pair"
+# %% cost="swav_three"
 from functools import partial
 
 from minipolycom.learn import cost
 from minipolycom.ssl.methods import SwAV
 
 METHODS["swav_no_sinkhorn"] = partial(SwAV, iterations=0)
-steps = cost("swav_pair").steps
-for method in ("swav", "swav_no_sinkhorn"):
+METHODS["swav_one_temperature"] = partial(SwAV, code_temperature=0.1)
+steps = cost("swav_three").steps
+for method in ("swav", "swav_no_sinkhorn", "swav_one_temperature"):
     runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
 
 # %%
-shown = {"SwAV": ranks["SwAV"], "without Sinkhorn": runs["swav_no_sinkhorn"].table("ranks")}
-figures.show(mechanism.rank_panels(shown, {"SwAV": runs["swav"].table("ranks")}, "SwAV, and without its piece"))
+left_out = {"without Sinkhorn": "swav_no_sinkhorn", "one temperature": "swav_one_temperature"}
+shown = {"SwAV": ranks["SwAV"]} | {name: runs[method].table("ranks") for name, method in left_out.items()}
+figures.show(mechanism.rank_panels(shown, {"SwAV": runs["swav"].table("ranks")}, "SwAV, and without its pieces"))
 
 # %% [markdown]
-# **Read the figure.** Without Sinkhorn all images share one prototype within a few steps. With it, ranks fall for some thirty
-# steps and then climb, the target's first.
+# **Read the figure.** Neither can be left out. Without Sinkhorn it is over within the first measurements: one direction, on both
+# branches. At one temperature Sinkhorn's algorithm makes hardly any rank difference by itself, and does not help either. With
+# both, ranks fall for some thirty steps and then climb.
 #
-# Does Sinkhorn make collapse impossible, then? Put the question to the algorithm itself.
+# The first control lies there with rank 1. Could Sinkhorn's algorithm, put in now, bring it back? Put the question to the
+# algorithm itself first.
 
 # %% exercise="collapsed_codes"
 
 # %%
+import torch
+
 from minipolycom.ssl.losses import sinkhorn
 
-network = runs["swav"].method().train()
-with torch.no_grad():
-    s_1, s_2 = (network.prototypes(network.projector(network.encoder(view))) for view in views)
+scores = {}
+for method in ("swav", "swav_no_sinkhorn"):
+    network = runs[method].method().train()
+    with torch.no_grad():
+        scores[method] = [network.prototypes(network.projector(network.encoder(view))) for view in views]
+codes = {
+    "trained without": torch.softmax(scores["swav_no_sinkhorn"][0] / 0.05, dim=1),
+    "Sinkhorn afterwards": sinkhorn(scores["swav_no_sinkhorn"][0]),
+    "trained with Sinkhorn": sinkhorn(scores["swav"][0]),
+}
+figures.show(mechanism.codes({name: rows[:32] for name, rows in codes.items()}, "What the prototypes are used for"))
+for name, rows in codes.items():
+    print(f"{name:>22}: effective rank {rank_of(rows):4.1f}")
+s_1, s_2 = scores["swav"]
 ways["SwAV"] = {
     "softmax, T = 0.1": rank_of(torch.softmax(s_1 / 0.1, dim=1)),
     "T = 0.05": rank_of(torch.softmax(s_1 / 0.05, dim=1)),
@@ -357,33 +351,39 @@ ways["SwAV"] = {
 }
 for change, rank in ways["SwAV"].items():
     print(f"{change:>22}: effective rank {rank:4.1f}")
-print(f"Sinkhorn's codes of a batch whose scores are all the same: {rank_of(sinkhorn(s_1[:1].expand(256, -1))):.1f}")
 
 # %% [markdown]
-# In the trained network Sinkhorn has much less to do than before training: prototypes are shared out by now. But it has to stay:
-# it pulls each time that sharing starts to slip.
+# **Read the figure.** A line is an image, a column a prototype. On the left a single prototype has nearly everything of every
+# image. In the middle all prototypes have the same mass, as promised, and it is of no use: the images are too much alike, and
+# so are their codes. On the right each image has prototypes of its own. A target filter enlarges the differences that it finds.
+# It has to be there *before* they are gone.
+#
+# Now the lines at the end, the way from branch to branch in the network that was trained with all its pieces. The difference is
+# made by the lower temperature. Sinkhorn's algorithm has hardly anything left to do: the prototypes are shared out. It is still
+# what keeps them so, as the control without it shows. One piece *makes* the difference, the other keeps it *possible*.
 #
 # ### What you have now
 #
-# - SwAV's asymmetry is on the *target*: arithmetic without a single weight, which raises the target's rank.
-# - It enlarges differences that are there. It makes none.
+# - SwAV's asymmetry is on the *target*: arithmetic without a weight, which raises the target's rank.
+# - It needs two pieces, a lower temperature and evening out. Both raise the rank of an untrained network's codes; take either
+#   away, and the training collapses.
 #
 # ## 5 · DINO: centred and sharpened
 #
 # DINO has prototypes like SwAV, a momentum network like BYOL, no predictor and no Sinkhorn. Two cheap operations stand in
-# their place.
+# their place, and after section 4 you may see in them what they are.
 
 # %% exercise="dino_codes"
 
 # %% [markdown]
-# Try the two on the untrained network, each alone and both together. As the centre take the mean of its scores.
+# Try the two on an untrained network, each alone and both together. As the centre take the mean of its scores.
 
 # %%
 import pandas as pd
 import torch
 
 from minipolycom.learn import reference
-from minipolycom.ssl import METHODS, NetworkConfig
+from minipolycom.ssl import NetworkConfig
 
 torch.manual_seed(0)
 untrained = METHODS["dino"](NetworkConfig())
@@ -400,8 +400,8 @@ table = {
 pd.DataFrame(table).round(1).rename_axis("effective rank of the codes")
 
 # %% [markdown]
-# **Read the table.** Upper left, nothing is done: that is the online branch. Centring deletes the one direction that all images
-# share, and the rank jumps. Sharpening alone does little. So centring is what DINO cannot do without. Is it?
+# **Read the table.** Upper left, nothing is done: those are the shares of the online branch. Centring takes off the direction
+# that all images share, sharpening lets each image decide. Each of them raises the rank, and both together raise it most.
 
 # %%
 from minipolycom.viz.widgets import choose
@@ -409,8 +409,9 @@ from minipolycom.viz.widgets import choose
 needed = choose(
     "Train DINO without centring, and without sharpening (T = 0.1 on both sides). Which of the two collapses?",
     {
-        "without centring only": "By the table, centring does the work. But the table is of an untrained network.",
-        "without sharpening only": "Sharpening alone hardly changes the rank above. Can it hold it?",
+        "without centring only": "In the table centring alone raises the rank, too. But that network has not been trained.",
+        "without sharpening only": "In the table sharpening alone raises the rank, too. But that network has not been "
+        "trained.",
         "both": "Centring alone pulls to equal shares, sharpening alone to one prototype for all. Each guards against "
         "what the other would end in.",
         "neither": "The momentum network is still there. But section 3 has shown what that is worth.",
@@ -435,6 +436,9 @@ for method in ("dino", "dino_no_centring", "dino_no_sharpening"):
 left_out = {"without centring": "dino_no_centring", "without sharpening": "dino_no_sharpening"}
 shown = {"DINO": ranks["DINO"]} | {name: runs[method].table("ranks") for name, method in left_out.items()}
 figures.show(mechanism.rank_panels(shown, {"DINO": runs["dino"].table("ranks")}, "DINO, and without its pieces"))
+for name, method in left_out.items():
+    smallest = min(row["rank_difference"] for row in runs[method].table("ranks"))
+    print(f"{name:>18}: the smallest rank difference is {smallest:+.2f}")
 needed.reveal()
 
 # %% [markdown]
@@ -459,12 +463,6 @@ def target_codes(method):
 trained = {"DINO": target_codes("dino")} | {name: target_codes(method) for name, method in left_out.items()}
 figures.show(mechanism.codes({name: rows[:32] for name, rows in trained.items()}, "Codes after training"))
 
-# %% [markdown]
-# **Read the figure.** Two opposite deaths. *Without centring* a few prototypes take nearly everything. *Without sharpening* every
-# image has nearly equal shares of all prototypes. In both, images are no longer told apart. Each trick alone leads into one of
-# them; together they hold the middle.
-
-# %%
 network = runs["dino"].method().train()
 with torch.no_grad():
     fast = network.prototypes(network.projector(network.encoder(views[0])))
@@ -482,10 +480,17 @@ for change, rank in ways["DINO"].items():
     print(f"{change:>22}: effective rank {rank:4.1f}")
 
 # %% [markdown]
+# **Read the figure.** Two opposite deaths. *Without centring* a few prototypes take nearly everything. *Without sharpening* every
+# image has nearly equal shares of all prototypes. In both, images are no longer told apart. Each piece alone leads into one of
+# them; together they hold the middle.
+#
+# And the lines: in the trained network the difference is made by the lower temperature again. Centring has little left to do.
+#
 # ### What you have now
 #
-# - DINO's asymmetry is on the target as well, made of one subtraction and one division.
-# - Before training nearly all of the difference comes from centring. In the trained network, look above for what it comes from.
+# - DINO does with a subtraction and a division what SwAV does with Sinkhorn's algorithm and a division: it evens out, and it
+#   sharpens.
+# - The momentum network makes no lasting difference, here as in BYOL.
 #
 # ## 6 · One mechanism
 #
@@ -530,9 +535,10 @@ for method, way in ways.items():
 pd.DataFrame(hidden).T
 
 # %% [markdown]
-# **Read the figure.** Each method goes from left to right, and each makes most of its way in one step. In SimSiam and BYOL it is
-# the predictor, which *takes* directions from the online branch. In SwAV and DINO it is on the target, which is *given* some.
-# The other view changes nothing in any of them. (The share of each change depends on the order in which they are made.)
+# **Read the figure.** Each method makes most of its way in one step. In SimSiam and BYOL that is the predictor, which *takes*
+# directions from the online branch. In SwAV and DINO it is the lower temperature of the target, which *gives* it some; Sinkhorn
+# and centring do little in a trained network, and without them there would be none. The other view changes nothing in any of
+# them. (The share of each change depends on the order in which they are made.)
 #
 # For the loss, a smaller online rank and a larger target rank are the same kind of thing. That is the idea of the paper:
 # *one mechanism*, low-pass online or high-pass on the target. **Why** it keeps the rank up, and where the rank ends, is the
@@ -558,9 +564,10 @@ spread.loc[list(ARMS.values())].rename(index={arm: name for name, arm in ARMS.it
 # ### What you have now
 #
 # - Four methods, three seeds, every measurement: the target's rank is the higher one. Two controls: equal, and turned around.
-# - Each method's asymmetry in one place: a predictor (two of them), Sinkhorn, centring with sharpening.
-# - Two trainings, BYOL without its predictor and DINO without one of its tricks, whose difference has the right sign and which
-#   collapse. The sign is necessary in all that we have seen, and not sufficient.
+# - Two hiding places: a predictor that takes from the online branch, and a lower temperature, kept from the corner by evening
+#   out, that gives to the target.
+# - Trainings whose difference has the right sign and which collapse: BYOL without its predictor, DINO without one of its pieces.
+#   The sign is necessary in all that we have seen, and not sufficient.
 #
 # ## Before you go
 #
@@ -594,16 +601,17 @@ spread.loc[list(ARMS.values())].rename(index={arm: name for name, arm in ARMS.it
 # </details>
 #
 # <details>
-# <summary>A colleague puts Sinkhorn on the online branch too. What do you expect?</summary>
+# <summary>SwAV with Sinkhorn's algorithm, but one temperature on both branches, collapses. Is it not evened out?</summary>
 #
-# Branches that are alike: no rank difference. Try it: it takes a class of a dozen lines beside `SwAV`, and an entry in `METHODS`.
+# It is. Equal shares of all prototypes for every image are perfectly even, and tell nothing apart. Compare DINO without
+# sharpening.
 #
 # </details>
 #
 # <details>
-# <summary>Which of the four pieces has weights?</summary>
+# <summary>Predictor, Sinkhorn, centring, sharpening: which of them has weights that are trained?</summary>
 #
-# The predictor alone. The momentum network has weights, but they are not trained, and by itself it prevents nothing.
+# The predictor alone. (The momentum network has some, but they are not trained, and by itself it prevents nothing.)
 #
 # </details>
 #
