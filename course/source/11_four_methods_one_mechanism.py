@@ -1,8 +1,8 @@
 # %% [markdown] title="Four methods, one mechanism" minutes=90 hardware="2 CPU cores" prerequisites="10"
 # **By the end you will have shown** that SimSiam, BYOL, SwAV and DINO, which have hardly a line in common, all keep the
 # effective rank of their target above that of their online branch, from the first measurement to the last and with every
-# seed; and that each of them collapses as soon as you take out the one piece that keeps it there. Two controls stand beside
-# them: a method without a difference, and one whose difference has the wrong sign.
+# seed; and that each of them collapses as soon as you take out a piece that keeps it there. Two controls stand beside them: a
+# method without a difference, and one whose difference has the wrong sign.
 #
 # On the way you will
 #
@@ -191,6 +191,8 @@ for method in ("byol", "byol_no_predictor"):
     runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
 
 # %%
+import torch
+
 control = runs["byol_no_predictor"].table("ranks")
 shown = {"BYOL": ranks["BYOL"], "without the predictor": control}
 figures.show(mechanism.rank_panels(shown, {"BYOL": runs["byol"].table("ranks")}, "BYOL, and without its piece"))
@@ -219,8 +221,8 @@ past.reveal()
 # both fall to one direction. So a positive rank difference is not enough. It has to be made by something that goes on making
 # it: this one is only a delay, and ends with the fall it has delayed.
 #
-# (We have seen nothing of this in what is public of the paper. It is one method on one set of small images; but whoever quotes
-# "target above online" as a test of health should know it.)
+# (This does not contradict the paper, whose argument is about filters, and a delay is none. But whoever takes "target above online"
+# for a test of health should know it.)
 #
 # With the predictor, BYOL's online rank nearly follows that control for thirty steps, turns, and comes back. The lines under the
 # figure say what makes the difference at the end: the predictor, again. The past adds little.
@@ -228,7 +230,7 @@ past.reveal()
 # ### What you have now
 #
 # - BYOL is SimSiam in this respect: its rank difference is made by the predictor.
-# - A momentum network gives a difference of the right sign for free, and it is worth nothing by itself.
+# - A momentum network gives a difference of the right sign for free, and by itself it holds nothing.
 #
 # ## 4 · SwAV: evened out
 #
@@ -567,7 +569,7 @@ spread.loc[list(ARMS.values())].rename(index={arm: name for name, arm in ARMS.it
 # - Two hiding places: a predictor that takes from the online branch, and a lower temperature, kept from the corner by evening
 #   out, that gives to the target.
 # - Trainings whose difference has the right sign and which collapse: BYOL without its predictor, DINO without one of its pieces.
-#   The sign is necessary in all that we have seen, and not sufficient.
+#   In what we have seen of methods that push nothing apart, the sign is necessary and not sufficient.
 #
 # ## Before you go
 #
@@ -594,9 +596,9 @@ spread.loc[list(ARMS.values())].rename(index={arm: name for name, arm in ARMS.it
 # </details>
 #
 # <details>
-# <summary>What would centring do to a network whose mean score is zero for every prototype?</summary>
+# <summary>SimCLR treats both branches alike and keeps an effective rank of about ten in the same record. A contradiction?</summary>
 #
-# Nothing. It takes off a direction that is not there.
+# No. It keeps its rank by pushing other images away. The rank difference is about methods that push nothing.
 #
 # </details>
 #
