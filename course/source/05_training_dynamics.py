@@ -93,8 +93,8 @@ arrived = {}
 for name, seeds in paper.items():
     places, curve = zip(*sorted(seeds[0].items()), strict=True)
     arrived[name] = float(reference("steps_to_target")(torch.tensor(places), torch.tensor([curve]), last))
-    told = "never" if arrived[name] == float("inf") else f"after {arrived[name]:5.1f} billion tokens"
-    print(f"{name:9} reaches {last:.3f} {told}")
+    told = f"after {arrived[name]:5.1f} billion tokens, {250 / arrived[name]:.2f} times as fast as 250"
+    print(f"{name:9} reaches {last:.3f} {'never' if arrived[name] == float('inf') else told}")
 tokens.compare(arrived["polynorm"])
 
 # %% [markdown]
@@ -102,9 +102,9 @@ tokens.compare(arrived["polynorm"])
 # step down is a long way across. GELU and ReLU never arrive. To write 270 for them would be to make a finding of the length
 # of the experiment.
 #
-# And the control: **SwiGLU beats itself.** It meets its own loss before 250 billion tokens, because the first time under a
-# line is a lucky moment of a curve that jitters. That much of every speed-up is nothing. (How *our* runs do by this clock stands in
-# section 5.)
+# And the control: **SwiGLU beats itself**, by a few percent. It meets its own loss before 250 billion tokens, because the
+# first time under a line is a lucky moment of a curve that jitters, even of one that looks smoothed. That much of every
+# speed-up is nothing. (How *our* runs do by this clock stands in section 5.)
 #
 # ### What you have now
 #
@@ -207,8 +207,8 @@ near.compare(min(result["above_floor"] for result in found.values()))
 #
 # ## 3 · A learning rate of one's own
 #
-# All models of the paper were trained with one learning rate, and its reviewers asked whether the activations had one
-# chance each. Try one activation, PolyReLU, at four rates, each four times the one before.
+# All models of the paper were trained with the same settings, learning rate included, and its reviewers asked how much hangs
+# on that. Try one activation, PolyReLU, at four rates, each four times the one before.
 
 # %%
 from minipolycom.viz.widgets import choose
@@ -398,7 +398,7 @@ pairing.reveal()
 # **Read the figure.** On the left are the differences as they should be taken, on the right the **control**: the same losses
 # with the wrong partners. The means are the same to the last digit. Beside its relative GeGLU, SwiGLU has most of its luck
 # in common, and without pairs that difference disappears in an interval many times as wide. Beside ReLU it has little in
-# common, and the pairs buy nothing. They never cost anything but a degree of freedom, so they are taken.
+# common, and the pairs buy nothing.
 #
 # A diamond is an interval that holds zero. With three seeds the mean has to be two and a half times their scatter to leave it
 # out.
@@ -423,9 +423,9 @@ for text, arms in panels.items():
 #
 # ### What the record decides
 #
-# The course judges its studies by a rule that was written before the runs were made: an interval on one side of zero is not
-# enough when many are looked at, since one in twenty leaves zero out by luck. The p-values of all comparisons are adjusted
-# together (Holm's method).
+# An interval on one side of zero is not enough when many are looked at, since one in twenty leaves zero out by luck. So the
+# course judges its studies by one rule for all. Of each comparison it takes the p-value, the chance of a difference as large
+# as this if there were none; those of a study are adjusted together (Holm's method); and a claim about an order holds if each of its comparisons does.
 
 # %% claim="dense-loss"
 from minipolycom.viz import figures, studies
@@ -470,7 +470,7 @@ for (text, arm), needed in sorted(seeds_for.items(), key=lambda item: item[1]):
 #
 # ### What you have now
 #
-# - Pairs make a comparison sharper at no cost, if the seeds fix the batches.
+# - Pairs take out what two runs of a seed have in common, however much or little that is.
 # - A verdict by a rule, with *undecided* among the answers, and the price of deciding.
 #
 # ## 5 · When one looks
@@ -526,10 +526,10 @@ early.reveal()
 # **Read the figure.** All panels have one scale. Bands are the range over three seeds; the paper's single runs have none to
 # show, and its differences are about as large as what another seed changes in ours.
 #
-# On Python's library PolyNorm begins *behind* SwiGLU and overtakes. On the grammar it begins ahead and falls behind. Stop
-# at step 50, and on either text you would report the opposite of what you report at its end. The paper's lead shrinks with training, ours had to be made first, and both are the same
-# warning: a difference belongs to a moment. Models this small and this short do not say what happens after 250 billion
-# tokens, in either direction.
+# On Python's library PolyNorm begins *behind* SwiGLU and overtakes. On the grammar it begins ahead and falls behind. Stop at
+# step 50, and on either text you would report the opposite of what you report at the end. The paper's lead shrinks with
+# training, ours had to be made first, and both are the same warning: a difference belongs to a moment. Models this small and
+# this short do not say what happens after 250 billion tokens, in either direction.
 #
 # ### Steps or seconds
 #
