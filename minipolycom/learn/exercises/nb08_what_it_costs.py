@@ -349,9 +349,9 @@ EXERCISES = (
                 answer=5, misconception="x not counted", says="5 is what is kept beyond x itself. x is kept as well."
             ),
             WrongAnswer(
-                answer=9,
+                answer=11,
                 misconception="repetitions counted",
-                says="9 counts each time that an operation asks for a tensor. What two operations need is kept once.",
+                says="11 counts each time that an operation asks for a tensor. What two operations need is kept once.",
             ),
             WrongAnswer(
                 answer=14,
