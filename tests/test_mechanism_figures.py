@@ -61,9 +61,17 @@ def test_a_band_is_the_range_over_seeds_its_line_the_mean_and_marks_are_ones_own
     assert curves(figure)["target, yours"] == [8, 10]
     assert not any("yours" in name for name in curves(figure, "x2"))
     assert "a online 4.0 to 6.0, target 8.0 to 12.0, yours 5.0 and 10.0; b online 5.0 to 5.0" in alt(figure)
-    assert list(table(figure).loc["a"]) == [4, 6, 5, 8, 12, 10]
+    assert list(table(figure).loc["a"]) == [4, 6, 8, 12, 5, 10]
     named = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert sorted(named) == ["online, recorded", "online, yours", "target, recorded", "target, yours"]
+
+
+def test_a_run_of_ones_own_without_a_record_has_a_panel_of_marks() -> None:
+    figure = mechanism.rank_panels({"a": rows(3)}, {"a": rows(4), "control": rows(1)}, "Ranks")
+    assert curves(figure, "x2") == {"online, yours": [1, 2], "target, yours": [2, 4]}
+    assert [note.text for note in figure.layout.annotations] == ["a", "control"]
+    assert "; control yours 2.0 and 4.0." in alt(figure)
+    assert tuple(figure.layout.xaxis2.range) == (0, 20.4)
 
 
 def test_ones_own_run_is_named_where_its_panel_is_not_the_first() -> None:

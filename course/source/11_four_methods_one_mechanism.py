@@ -126,10 +126,9 @@ for method in ("simsiam", "no_predictor"):
 # %%
 import torch
 
-shown = {"SimSiam": ranks["SimSiam"], "without the predictor": runs["no_predictor"].table("ranks")}
-figures.show(
-    mechanism.rank_panels(shown, {"SimSiam": runs["simsiam"].table("ranks")}, "SimSiam, and without its piece")
-)
+arms = {"SimSiam": "simsiam", "without the predictor": "no_predictor"}
+own = {name: runs[arm].table("ranks") for name, arm in arms.items()}
+figures.show(mechanism.rank_panels({"SimSiam": ranks["SimSiam"]}, own, "SimSiam, and without its piece"))
 
 network = runs["simsiam"].method().train()  # its batch norms as in training
 with torch.no_grad():
@@ -143,8 +142,8 @@ for change, rank in ways["SimSiam"].items():
     print(f"{change:>22}: effective rank {rank:4.1f}")
 
 # %% [markdown]
-# **Read the figure.** On the left your run, marked, on top of three recorded ones. On the right the control: no predictor, no
-# difference, and a rank that goes where notebook 10 has seen it go.
+# **Read the figure.** Marks are your runs. On the left they lie on three recorded ones; on the right is the control: no
+# predictor, no difference, and a rank that goes where notebook 10 has seen it go.
 #
 # The lines under the figure go from the online branch to the target **by one change at a time**, in the trained network. All of the
 # difference is made by the predictor, on the *online* side: it hands on fewer directions than it is given. The other view adds
@@ -193,9 +192,10 @@ for method in ("byol", "byol_no_predictor"):
 # %%
 import torch
 
-control = runs["byol_no_predictor"].table("ranks")
-shown = {"BYOL": ranks["BYOL"], "without the predictor": control}
-figures.show(mechanism.rank_panels(shown, {"BYOL": runs["byol"].table("ranks")}, "BYOL, and without its piece"))
+arms = {"BYOL": "byol", "without the predictor": "byol_no_predictor"}
+own = {name: runs[arm].table("ranks") for name, arm in arms.items()}
+figures.show(mechanism.rank_panels({"BYOL": ranks["BYOL"]}, own, "BYOL, and without its piece"))
+control = own["without the predictor"]
 smallest = min(control, key=lambda row: row["rank_difference"])
 print(
     f"without the predictor: {len(control)} measurements, the smallest rank difference is "
@@ -312,9 +312,9 @@ for method in ("swav", "swav_no_sinkhorn", "swav_one_temperature"):
     runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
 
 # %%
-left_out = {"without Sinkhorn": "swav_no_sinkhorn", "one temperature": "swav_one_temperature"}
-shown = {"SwAV": ranks["SwAV"]} | {name: runs[method].table("ranks") for name, method in left_out.items()}
-figures.show(mechanism.rank_panels(shown, {"SwAV": runs["swav"].table("ranks")}, "SwAV, and without its pieces"))
+arms = {"SwAV": "swav", "without Sinkhorn": "swav_no_sinkhorn", "one temperature": "swav_one_temperature"}
+own = {name: runs[arm].table("ranks") for name, arm in arms.items()}
+figures.show(mechanism.rank_panels({"SwAV": ranks["SwAV"]}, own, "SwAV, and without its pieces"))
 
 # %% [markdown]
 # **Read the figure.** Neither can be left out. Without Sinkhorn it is over within the first measurements: one direction, on both
@@ -337,9 +337,9 @@ for method in ("swav", "swav_no_sinkhorn"):
     with torch.no_grad():
         scores[method] = [network.prototypes(network.projector(network.encoder(view))) for view in views]
 codes = {
-    "trained without": torch.softmax(scores["swav_no_sinkhorn"][0] / 0.05, dim=1),
-    "Sinkhorn afterwards": sinkhorn(scores["swav_no_sinkhorn"][0]),
-    "trained with Sinkhorn": sinkhorn(scores["swav"][0]),
+    "no Sinkhorn": torch.softmax(scores["swav_no_sinkhorn"][0] / 0.05, dim=1),
+    "put in later": sinkhorn(scores["swav_no_sinkhorn"][0]),
+    "SwAV": sinkhorn(scores["swav"][0]),
 }
 figures.show(mechanism.codes({name: rows[:32] for name, rows in codes.items()}, "What the prototypes are used for"))
 for name, rows in codes.items():
@@ -435,12 +435,11 @@ for method in ("dino", "dino_no_centring", "dino_no_sharpening"):
     runs[method] = fit_ssl(data, SSLConfig(method=method, seed=3, steps=steps, probe_every=steps), progress=False)
 
 # %%
-left_out = {"without centring": "dino_no_centring", "without sharpening": "dino_no_sharpening"}
-shown = {"DINO": ranks["DINO"]} | {name: runs[method].table("ranks") for name, method in left_out.items()}
-figures.show(mechanism.rank_panels(shown, {"DINO": runs["dino"].table("ranks")}, "DINO, and without its pieces"))
-for name, method in left_out.items():
-    smallest = min(row["rank_difference"] for row in runs[method].table("ranks"))
-    print(f"{name:>18}: the smallest rank difference is {smallest:+.2f}")
+arms = {"DINO": "dino", "without centring": "dino_no_centring", "without sharpening": "dino_no_sharpening"}
+own = {name: runs[arm].table("ranks") for name, arm in arms.items()}
+figures.show(mechanism.rank_panels({"DINO": ranks["DINO"]}, own, "DINO, and without its pieces"))
+for name, rows in own.items():
+    print(f"{name:>18}: the smallest rank difference is {min(row['rank_difference'] for row in rows):+.2f}")
 needed.reveal()
 
 # %% [markdown]
@@ -462,8 +461,8 @@ def target_codes(method):
     return centred_codes(slow, network.centre_K, temperature)
 
 
-trained = {"DINO": target_codes("dino")} | {name: target_codes(method) for name, method in left_out.items()}
-figures.show(mechanism.codes({name: rows[:32] for name, rows in trained.items()}, "Codes after training"))
+last = {"no centring": "dino_no_centring", "no sharpening": "dino_no_sharpening", "DINO": "dino"}
+figures.show(mechanism.codes({name: target_codes(arm)[:32] for name, arm in last.items()}, "Codes after training"))
 
 network = runs["dino"].method().train()
 with torch.no_grad():

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from pandas.api.typing import DataFrameGroupBy
 from plotly.subplots import make_subplots
 
 from minipolycom.viz.branches import ONLINE, TARGET
@@ -30,58 +31,44 @@ RANKS = (1, 2, 5, 10, 20, 50)
 def rank_panels(
     recorded: Mapping[str, Iterable[Mapping]], own: Mapping[str, Iterable[Mapping]], title: str
 ) -> go.Figure:
-    """Effective ranks of both branches over the steps, a panel for each method of `recorded`.
+    """Effective ranks of both branches over the steps, a panel for each name in `recorded` or `own`.
 
     `recorded` holds the rows of several seeds (step, erank_online, erank_target): the range over seeds as a band, the
-    mean as a line. `own` holds the rows of one run by the same names, for some of the methods or none: marks. All
-    panels have the same axes; that of ranks is logarithmic.
+    mean as a line. `own` holds the rows of one run for each name: marks. All panels have the same axes; that of ranks
+    is logarithmic.
     """
-    below = -(-len(recorded) // COLUMNS)
+    names = list(dict.fromkeys([*recorded, *own]))
+    below = -(-len(names) // COLUMNS)
     figure = make_subplots(
-        rows=below, cols=min(COLUMNS, len(recorded)), subplot_titles=list(recorded), horizontal_spacing=0.05,
+        rows=below, cols=min(COLUMNS, len(names)), subplot_titles=names, horizontal_spacing=0.05,
         vertical_spacing=0.2 if below > 1 else 0.0,
     )  # fmt: skip
     figure = blank(title, "", "", figure, height=120 + 240 * below)
-    ends, last = {}, 0
-    for number, name in enumerate(recorded, start=1):
-        frame = pd.DataFrame(list(recorded[name])).groupby("step")[["erank_online", "erank_target"]]
-        low, mean, high = frame.min(), frame.mean(), frame.max()
-        mine = pd.DataFrame(list(own.get(name, ())))
-        last, ends[name] = max(last, int(mean.index[-1])), {}
-        for branch, colour, dash in (ONLINE, TARGET):
-            measure, shown = f"erank_{branch}", number == 1
-            for edge, fill in ((high, None), (low, "tonexty")):
-                figure.add_scatter(
-                    x=mean.index, y=edge[measure], name=f"{branch}, range", mode="lines", showlegend=False,
-                    line=dict(color=colour, width=0), fill=fill, fillcolor=faint(colour, 0.25), hoverinfo="skip",
-                    **panel(number),
-                )  # fmt: skip
-            figure.add_scatter(
-                x=mean.index, y=mean[measure], name=f"{branch}, recorded", mode="lines", showlegend=shown,
-                legendgroup=branch, line=dict(color=colour, dash=dash, width=2), **panel(number),
-            )  # fmt: skip
-            ends[name] |= {f"{branch}, lowest": low[measure].iloc[-1], f"{branch}, highest": high[measure].iloc[-1]}
-            if len(mine):
-                figure.add_scatter(
-                    x=mine["step"], y=mine[measure], name=f"{branch}, yours", mode="markers",
-                    showlegend=name == next(iter(own)), legendgroup=f"{branch}, yours",
-                    marker=dict(size=6, color=colour, symbol=MARKS[branch]), **panel(number),
-                )  # fmt: skip
-                ends[name][f"{branch}, yours"] = mine[measure].iloc[-1]
+    last, numbers, told = 0, {}, []
+    for number, name in enumerate(names, start=1):
+        numbers[name], said = {}, []
+        if name in recorded:
+            seeds = pd.DataFrame(list(recorded[name])).groupby("step")[["erank_online", "erank_target"]]
+            _add_band(figure, seeds, number, legend=name == next(iter(recorded)))
+            last = max(last, *seeds.groups)
+            for branch in MARKS:
+                low, high = seeds.min().iloc[-1][f"erank_{branch}"], seeds.max().iloc[-1][f"erank_{branch}"]
+                numbers[name] |= {f"{branch}, lowest": low, f"{branch}, highest": high}
+                said.append(f"{branch} {low:.1f} to {high:.1f}")
+        if name in own:
+            mine = pd.DataFrame(list(own[name]))
+            _add_marks(figure, mine, number, legend=name == next(iter(own)))
+            last = max(last, mine["step"].iloc[-1])
+            ends = {f"{branch}, yours": mine[f"erank_{branch}"].iloc[-1] for branch in MARKS}
+            numbers[name] |= ends
+            said.append(f"yours {' and '.join(f'{end:.1f}' for end in ends.values())}")
+        told.append(f"{name} {', '.join(said)}")
     figure.update_xaxes(title="optimizer steps", range=[0, 1.02 * last])
-    figure.update_yaxes(
-        type="log", range=[-0.05, 1.75], tickvals=list(RANKS), ticktext=[f"{rank}" for rank in RANKS]
-    )  # fmt: skip
+    figure.update_yaxes(type="log", range=[-0.05, 1.75], tickvals=list(RANKS), ticktext=[f"{rank}" for rank in RANKS])
     figure.update_layout(yaxis_title="effective rank", hovermode="closest")
     head_panels(figure, top=0.92 if below == 1 else 0.95)
-    told = "; ".join(
-        f"{name} online {end['online, lowest']:.1f} to {end['online, highest']:.1f}, target "
-        f"{end['target, lowest']:.1f} to {end['target, highest']:.1f}"
-        + (f", yours {end['online, yours']:.1f} and {end['target, yours']:.1f}" if "online, yours" in end else "")
-        for name, end in ends.items()
-    )
-    describe(figure, f"{title}. Effective ranks at the end: {told}.")
-    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(ends).T.to_dict("tight")}
+    describe(figure, f"{title}. Effective ranks at the end: {'; '.join(told)}.")
+    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(numbers).T.to_dict("tight")}
     return figure
 
 
@@ -158,3 +145,27 @@ def ways(methods: Mapping[str, Mapping[str, Real]], title: str) -> go.Figure:
     numbers = pd.DataFrame({"effective rank": ranks}, index=pd.Index(names, name="step"))
     figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
     return figure
+
+
+def _add_band(figure: go.Figure, seeds: DataFrameGroupBy, number: int, legend: bool) -> None:
+    low, mean, high = seeds.min(), seeds.mean(), seeds.max()
+    for branch, colour, dash in (ONLINE, TARGET):
+        measure = f"erank_{branch}"
+        for edge, fill in ((high, None), (low, "tonexty")):
+            figure.add_scatter(
+                x=mean.index, y=edge[measure], name=f"{branch}, range", mode="lines", showlegend=False,
+                line=dict(color=colour, width=0), fill=fill, fillcolor=faint(colour, 0.25), hoverinfo="skip",
+                **panel(number),
+            )  # fmt: skip
+        figure.add_scatter(
+            x=mean.index, y=mean[measure], name=f"{branch}, recorded", mode="lines", showlegend=legend,
+            legendgroup=branch, line=dict(color=colour, dash=dash, width=2), **panel(number),
+        )  # fmt: skip
+
+
+def _add_marks(figure: go.Figure, rows: pd.DataFrame, number: int, legend: bool) -> None:
+    for branch, colour, _ in (ONLINE, TARGET):
+        figure.add_scatter(
+            x=rows["step"], y=rows[f"erank_{branch}"], name=f"{branch}, yours", mode="markers", showlegend=legend,
+            legendgroup=f"{branch}, yours", marker=dict(size=6, color=colour, symbol=MARKS[branch]), **panel(number),
+        )  # fmt: skip
