@@ -145,7 +145,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     },
     # 13: three variants with three seeds each, networks of 0.2 million parameters on digits, 256 images a step
     "leaderboard_entries": {
-        "smoke": Cost(steps=4, minutes=0.3, memory=1),
+        "smoke": Cost(steps=4, minutes=0.5, memory=1),
         "cpu": Cost(steps=300, minutes=3, memory=1),
         "gpu": Cost(steps=300),
     },

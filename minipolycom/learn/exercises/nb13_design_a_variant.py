@@ -501,10 +501,10 @@ EXERCISES = (
             r"$s = \sqrt\lambda$, so $s / s_{\max} \le \sqrt\varepsilon$.",
         ),
         explanation=r"""
-            $\sqrt{2^{-10}} = 2^{-5} = 1/32$: three per cent of the largest. In half precision nobody can whiten
-            anything smaller than that. In `bfloat16` it is 9 %, in `float32` $3.5 \cdot 10^{-4}$, in `float64` $1.5
-            \cdot 10^{-8}$: **squaring costs half of the digits.** A singular value decomposition of the batch itself
-            would not square, and takes longer; the course's filter squares in float64.
+            $\sqrt{2^{-10}} = 2^{-5} = 1/32$: three per cent of the largest. What is smaller
+            may be nothing but error. In `bfloat16` it is 9 %, in `float32` $3.5 \cdot 10^{-4}$, in `float64` $1.5 \cdot
+            10^{-8}$: **squaring costs half of the digits.** A singular value decomposition of the batch itself would
+            not square, and takes longer; the course's filter squares in float64.
             """,
         bank=(
             WrongAnswer(
