@@ -250,8 +250,10 @@ for rate in (5e-4, 2e-3, 8e-3, 3.2e-2):
 
 # %%
 rows = [row for run in swept.values() for row in run.rows]
-figures.show(figures.training_curves(rows, floor=("lowest possible loss", language.floor)))
 ends = {rate: run.losses("val")[-1] for rate, run in swept.items()}
+curves = figures.training_curves(rows, floor=("lowest possible loss", language.floor))
+far = max(ends.values()) - language.floor  # of the worst; the curves' beginnings are far above
+figures.show(curves.update_yaxes(range=[language.floor - 0.1 * far, language.floor + 2.5 * far]))
 print(", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in ends.items()))
 print(f"from the worst rate to the best: {max(ends.values()) - min(ends.values()):.3f} nats, one activation, one seed")
 sweep_guess.reveal()
@@ -608,10 +610,11 @@ held
 # <summary>What you will have seen</summary>
 #
 # A smaller rate lowers the loss *now*: the noise of the large steps dies down. What it costs is the way that the parent still
-# makes, and under a schedule that decays anyway the parent gets its own calm at the end. So the loss at a step says how
-# high the rate is there, besides how good the model is. That is the catch in "reaches SwiGLU's last loss after 172 billion
-# tokens": SwiGLU's last loss was taken with the rate run down, PolyNorm's with the rate still up. Of the two errors of that
-# clock, this one is to PolyNorm's disadvantage, and the luck of the first crossing to its advantage.
+# makes, and under a schedule that decays anyway the parent gets its own calm at the end; in our trial it was in front again
+# before the last quarter of the training was over. So the loss at a step says how high the rate is there, besides how good
+# the model is. That is the catch in "reaches SwiGLU's last loss after 172 billion tokens": SwiGLU's last loss was taken with
+# the rate run down, PolyNorm's with the rate still up. Of the two errors of that clock, this one is to PolyNorm's
+# disadvantage, and the luck of the first crossing to its advantage.
 #
 # The branch with nothing changed repeats its parent to the last bit, on a CPU. Without that, no difference from a branch
 # would mean anything.

@@ -53,7 +53,7 @@ def differences(panels: Mapping[str, Runs], baseline: str, xlabels: Sequence[str
             raise ValueError(f"{name!r} has no runs of {baseline!r} to compare with; it has {', '.join(runs)}")
         apart = {arm: _through_seeds(minus(seeds, runs[baseline])) for arm, seeds in runs.items()}
         own = _bands(figure, apart, column)
-        told.append(f"{name}, over {xlabel}: {'; '.join(own)}")
+        told.append(f"{capital(f'{name}, over' if name else 'over')} {xlabel}: {'; '.join(own)}")
         figure.update_layout({f"xaxis{'' if column == 1 else column}_title": xlabel})
     if len(panels) > 1:
         head_panels(figure)
