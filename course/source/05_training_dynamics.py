@@ -157,6 +157,7 @@ live = live_training(
     source="grammar",
     tokenizer="words",
     steps=steps,
+    eval_every=max(4, steps // 8),
     out=f"runs/05_training_dynamics/{steps} steps",
 )
 live.start()
@@ -240,7 +241,7 @@ for rate in (5e-4, 2e-3, 8e-3, 3.2e-2):
     settings = TrainConfig(
         steps=steps,
         learning_rate=rate,
-        eval_every=max(1, steps // 8),
+        eval_every=max(4, steps // 8),
         eval_batches=8,
         checkpoint_every=steps,
         record_every=0,

@@ -70,12 +70,12 @@ COSTS: dict[str, dict[str, Cost]] = {
     },
     # 05: models of 0.46 million parameters on the generated language, 16 windows of 128 words a step; 3 and 4 of them
     "three_to_the_floor": {
-        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "smoke": Cost(steps=8, minutes=0.2, memory=1),
         "cpu": Cost(steps=150, minutes=0.7, memory=1),
         "gpu": Cost(steps=150),
     },
     "rate_sweep": {
-        "smoke": Cost(steps=8, minutes=0.1, memory=1),
+        "smoke": Cost(steps=8, minutes=0.2, memory=1),
         "cpu": Cost(steps=150, minutes=0.9, memory=1),
         "gpu": Cost(steps=150),
     },
