@@ -1,6 +1,6 @@
 """From `course/source/NN_name.py` to `course/NN_name.ipynb` and `course/solutions/NN_name.ipynb`.
 
-    python -m minipolycom.learn.notebooks            write the notebooks and course/PAPER_MAP.md
+    python -m minipolycom.learn.notebooks            write the notebooks, course/README.md, PAPER_MAP.md, RESULTS.md
     python -m minipolycom.learn.notebooks --check    write nothing; name the files that differ and exit with 1
 
 A source is a jupytext percent script. Marks stand on the line that opens a cell:
@@ -32,6 +32,7 @@ import ast
 import hashlib
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from minipolycom.learn.course_page import course_page
 from minipolycom.learn.exercise import Exercise
 from minipolycom.learn.exercises import EXERCISES
 from minipolycom.learn.paper_map import Claim, paper_map, read_claims
@@ -73,6 +75,7 @@ class _Source:
     cells: list[NotebookNode] = field(default_factory=list)
     claimed: dict[str, str] = field(default_factory=dict)  # claim -> cell id
     ids: set[str] = field(default_factory=set)
+    title: dict = field(default_factory=dict)  # the marks of the first cell
 
     @property
     def name(self) -> str:
@@ -85,17 +88,21 @@ def build(course: Path, pyproject: Path) -> dict[Path, str]:
     Raises ValueError, naming file and cell, for a source that breaks a rule of the course.
     """
     files: dict[Path, str] = {}
-    claims, tested = read_claims(course / "source" / "claims.toml"), {}
+    claims, tested, titles = read_claims(course / "source" / "claims.toml"), {}, {}
     for file in sorted((course / "source").glob("[0-9]*.py")):
         for solved, folder in ((False, course), (True, course / "solutions")):
             source = _Source(file, claims, repository(pyproject) if pyproject.exists() else "")
             files[folder / f"{source.name}.ipynb"] = _notebook(source, solved)
+        titles[source.name] = source.title
         for claim, cell in source.claimed.items():
             if claim in tested:
                 raise ValueError(
                     f"{file.name}: claim {claim!r} is already tested in {tested[claim][0]}; one cell tests it"
                 )
             tested[claim] = (f"{source.name}.ipynb", cell)
+    if (declared := course / "source" / "course.toml").exists():
+        number = Counter(exercise.notebook for exercise in EXERCISES.values())
+        files[course / "README.md"] = course_page(declared, titles, number)
     recorded: dict[str, Claim] = {}
     if (course / "reference" / "studies").is_dir():
         from minipolycom.studies.records import read_records  # torch comes with it, for which nothing else here waits
@@ -113,7 +120,7 @@ def build(course: Path, pyproject: Path) -> dict[Path, str]:
 def differing(course: Path, pyproject: Path) -> list[str]:
     """Generated files that are missing, differ from what the sources give, or have no source any more."""
     files = build(course, pyproject)
-    pages = (course / name for name in ("PAPER_MAP.md", "RESULTS.md"))
+    pages = (course / name for name in ("README.md", "PAPER_MAP.md", "RESULTS.md"))
     there = {*course.glob("*.ipynb"), *(course / "solutions").glob("*.ipynb"), *filter(Path.exists, pages)}
     wrong = [file for file, text in files.items() if file not in there or file.read_bytes() != text.encode()]
     return sorted(str(file.relative_to(course)) for file in {*wrong, *(there - files.keys())})
@@ -201,7 +208,7 @@ def _add(source: _Source, cell: NotebookNode, anchor: str = "") -> str:
 
 
 def _add_title(source: _Source, cell: NotebookNode, solved: bool) -> None:
-    marks = cell.metadata
+    source.title = marks = dict(cell.metadata)
     number = source.name.split("_")[0]
     facts = [f"**Time** {marks['minutes']} minutes", f"**Hardware** {marks['hardware']}"]
     if marks.get("prerequisites"):
