@@ -1,16 +1,19 @@
 """What the heavy cells of the notebooks cost on this machine, measured by running them.
 
-    python -m minipolycom.learn.measure --tier cpu      writes course/reference/costs-cpu.json
+    python -m minipolycom.learn.measure --tier cpu           writes course/reference/costs-cpu.json
+    python -m minipolycom.learn.measure --tier cpu 05 11     these notebooks alone; what stands there of others is kept
 
-The record says when, where, from which commit, and how busy the machine was at the end; the minutes and gigabytes in
-`tiers.COSTS` are held to it by a test.
+The record says where, and of each cell when, from which commit, and how busy the machine was; the minutes and gigabytes
+in `tiers.COSTS` are held to it by a test.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
+from minipolycom.checking import check_known
 from minipolycom.learn.tiers import COSTS, TIERS
 from minipolycom.runs import environment, write_json
 
@@ -49,21 +53,30 @@ def execute(file: Path, folder: Path, tier: str, progress: Path) -> tuple[Notebo
     return notebook, costs
 
 
-def record(course: Path, tier: str) -> dict:
-    """Run the solution notebooks that have heavy cells at a tier and describe what they cost, with its provenance."""
+def record(course: Path, tier: str, numbers: Sequence[str] = ()) -> dict[str, dict]:
+    """Run the solution notebooks that have heavy cells at a tier, those with these numbers or all; by cell what it
+    costs, with its provenance.
+
+    Raises ValueError for a number that no such notebook has.
+    """
+    files = {
+        file.name.split("_")[0]: file
+        for file in sorted((course / "solutions").glob("*.ipynb"))
+        if _heavy_cells(nbformat.read(file, as_version=4))
+    }
+    for number in numbers:
+        check_known("notebook with heavy cells", number, files)
     cells = {}
-    for file in sorted((course / "solutions").glob("*.ipynb")):
-        if not _heavy_cells(nbformat.read(file, as_version=4)):
-            continue
+    for file in [files[number] for number in numbers or files]:
         with tempfile.TemporaryDirectory() as folder:
             print(f"{file.name} ...", flush=True)
             measured = execute(file, Path(folder), tier, Path(folder, "progress.json"))[1]
+        load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+        about = {"date": date.today().isoformat(), "commit": _commit(course), "load_average": load}
         for name, cost in measured.items():
-            cells[name] = {"steps": COSTS[name][tier].steps, **cost}
-            print(f"  {name}: {cost['seconds']:g} s, {cost['memory']:g} GB")
-    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    about = {"tier": tier, "date": date.today().isoformat(), "commit": _commit(course), "load_average": load}
-    return about | environment() | {"cells": cells}
+            cells[name] = {"steps": COSTS[name][tier].steps, **cost, **about}
+            print(f"  {name}: {cost['seconds']:g} s, {cost['memory']:g} GB", flush=True)
+    return cells
 
 
 def _heavy_cells(notebook: NotebookNode) -> dict[str, tuple[NotebookNode, NotebookNode]]:
@@ -88,11 +101,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m minipolycom.learn.measure", description=__doc__.splitlines()[0])
     parser.add_argument("--tier", choices=list(TIERS), required=True)
     parser.add_argument("--course", type=Path, default=Path("course"), help="the folder that holds the notebooks")
+    parser.add_argument("notebooks", nargs="*", metavar="NN", help="numbers of notebooks; all if none is given")
     options = parser.parse_args(arguments)
     written = options.course / "reference" / f"costs-{options.tier}.json"
     written.parent.mkdir(exist_ok=True)
+    before = json.loads(written.read_text(encoding="utf-8"))["cells"] if options.notebooks and written.exists() else {}
+    cells = before | record(options.course, options.tier, options.notebooks)
+    recorded = datetime.now(UTC).isoformat("T", "seconds")
     write_json(
-        written, record(options.course, options.tier) | {"recorded": datetime.now(UTC).isoformat("T", "seconds")}
+        written,
+        {"tier": options.tier, "recorded": recorded}
+        | environment()
+        | {"cells": {name: cells[name] for name in COSTS if name in cells}},
     )
     print(f"wrote {written}")
 
