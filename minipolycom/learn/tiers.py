@@ -71,18 +71,18 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 05: models of 0.46 million parameters on the generated language, 16 windows of 128 words a step; 3 and 4 of them
     "three_to_the_floor": {
         "smoke": Cost(steps=8, minutes=0.2, memory=1),
-        "cpu": Cost(steps=150, minutes=0.7, memory=1),
+        "cpu": Cost(steps=150, minutes=0.8, memory=1),
         "gpu": Cost(steps=150),
     },
     "rate_sweep": {
         "smoke": Cost(steps=8, minutes=0.2, memory=1),
-        "cpu": Cost(steps=150, minutes=0.9, memory=1),
+        "cpu": Cost(steps=150, minutes=1.2, memory=1),
         "gpu": Cost(steps=150),
     },
     # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
     "compiled_polynorm": {
         "smoke": Cost(steps=2, minutes=0.05, memory=1),
-        "cpu": Cost(steps=7, minutes=0.7, memory=1.5),
+        "cpu": Cost(steps=7, minutes=0.3, memory=1.5),
         "gpu": Cost(steps=7),
     },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
@@ -146,7 +146,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 13: three variants with three seeds each, networks of 0.2 million parameters on digits, 256 images a step
     "leaderboard_entries": {
         "smoke": Cost(steps=4, minutes=0.5, memory=1),
-        "cpu": Cost(steps=300, minutes=3, memory=1),
+        "cpu": Cost(steps=300, minutes=2.6, memory=1),
         "gpu": Cost(steps=300),
     },
 }
