@@ -53,7 +53,15 @@ def test_the_cockpit_is_started_held_scrubbed_branched_and_stopped(open_notebook
 
     notebook.drag(notebook.slider("step"), -150)
     notebook.wait_until(lambda: notebook.curves() != newest, "the panels follow the slider back")
-    at = int(notebook.page.locator(".widget-slider", has_text="step").locator(".widget-readout").inner_text())
+    readout = notebook.page.locator(".widget-slider", has_text="step").locator(".widget-readout")
+
+    def arrived() -> bool:
+        at = int(readout.inner_text())
+        return notebook.says(f"at step {at},") or notebook.says(f"at step {at - 1},")  # every second one is measured
+
+    # The page holds a slider's last place back while the kernel is busy with an earlier one; a press would overtake it.
+    notebook.wait_until(arrived, "the kernel has the place where the slider was left")
+    at = int(readout.inner_text())
     notebook.page.get_by_label("activation", exact=True).select_option("relu")
     curves = len(notebook.curves()[0])
     notebook.press("Branch here")
