@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("figure_laws")  # so that what fails there is said as fully as here
+
 ROOT = Path(__file__).parents[1]
 # A shell starts what runs in its background with interrupts ignored, and processes inherit that; some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from figure_laws import says_its_numbers
 
 from minipolycom.ssl.compare import over_seeds
 from minipolycom.viz import branches
@@ -75,15 +76,7 @@ def drawn(figure, shape: str) -> list[ElementTree.Element]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name):
-    figure = FIGURES[name]()
-    assert any(digit.isdigit() for digit in alt(figure))
-    assert len(table(figure))
-    assert alt(figure).split(":")[0] in fold(figure)
-    picture = ElementTree.fromstring(static(figure))
-    assert picture.get("aria-label") == alt(figure)
-    numbers = [float(v) for e in picture.iter() for key in ("x", "y", "x1", "x2", "cx", "cy") if (v := e.get(key))]
-    assert np.isfinite(numbers).all()
-    assert "None" not in static(figure)
+    says_its_numbers(FIGURES[name]())
 
 
 @pytest.mark.parametrize("name", EMPTY)

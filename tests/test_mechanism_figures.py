@@ -1,14 +1,13 @@
 """Figures of two branches kept apart: they draw the numbers they are given, say them, and keep them in a table."""
 
-from xml.etree import ElementTree
-
 import numpy as np
 import pytest
+from figure_laws import says_its_numbers
 
 from minipolycom.studies.records import recorded
 from minipolycom.viz import mechanism
 from minipolycom.viz.branches import ONLINE, TARGET
-from minipolycom.viz.figures import alt, fold, static, table
+from minipolycom.viz.figures import alt, table
 
 STEPS = (10, 20)
 
@@ -40,15 +39,7 @@ def curves(figure, axis: str = "x") -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) -> None:
-    figure = FIGURES[name]()
-    assert any(digit.isdigit() for digit in alt(figure))
-    assert len(table(figure))
-    assert alt(figure).split(":")[0] in fold(figure)
-    picture = ElementTree.fromstring(static(figure))
-    assert picture.get("aria-label") == alt(figure)
-    numbers = [float(v) for e in picture.iter() for key in ("x", "y", "x1", "x2", "cx", "cy") if (v := e.get(key))]
-    assert np.isfinite(numbers).all()
-    assert "None" not in static(figure)
+    says_its_numbers(FIGURES[name]())
 
 
 def test_a_band_is_the_range_over_seeds_its_line_the_mean_and_marks_are_ones_own_run() -> None:
