@@ -18,7 +18,7 @@ from torch import Tensor
 
 from minipolycom.activations import ACTIVATIONS, GATED
 from minipolycom.model import GPTConfig
-from minipolycom.viz.drawing import blank, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.figures import folded
 from minipolycom.viz.theme import FONT, NEUTRAL, PALETTE, faint, style
 
@@ -325,5 +325,5 @@ def powers_at_scales(scales: Sequence[Real]) -> go.Figure:
 
 def _with_numbers(figure: go.Figure, numbers: pd.DataFrame, index: str) -> go.Figure:
     """A figure that brings its own table, because its curves are not what one would read there."""
-    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.rename_axis(index or None).to_dict("tight")}
+    bring_table(figure, numbers.rename_axis(index or None))
     return figure

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
-from minipolycom.viz.drawing import blank, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
 SNAPSHOTS = (
@@ -51,7 +51,7 @@ def view_pairs(first_NYX: Float[ArrayLike, "N Y X"], second_NYX: Float[ArrayLike
     )
     pairs = pd.Index(range(1, len(first) + 1), name="pair")
     numbers = pd.DataFrame({"mean difference of a pixel": apart}, index=pairs)
-    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
+    bring_table(figure, numbers)
     return figure
 
 
@@ -90,7 +90,7 @@ def clouds(
         f"{name} {own['across']:.2f} across, {own['upwards']:.2f} upwards" for name, own in spreads.items()
     )
     describe(figure, f"{title}, standard deviations: {told}.")
-    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(spreads).T.to_dict("tight")}
+    bring_table(figure, pd.DataFrame(spreads).T)
     return figure
 
 

@@ -11,7 +11,7 @@ from numbers import Real
 import pandas as pd
 import plotly.graph_objects as go
 
-from minipolycom.viz.drawing import blank, describe
+from minipolycom.viz.drawing import blank, bring_table, describe
 from minipolycom.viz.svg import CORNERS
 from minipolycom.viz.theme import NEUTRAL, PALETTE, styles
 
@@ -170,5 +170,5 @@ def _named_places(ends: list[float]) -> dict[str, list]:
 def _told(figure: go.Figure, sentence: str, columns: Mapping[str, list], names: Collection[str]) -> go.Figure:
     describe(figure, sentence)
     numbers = pd.DataFrame(columns, index=list(names)).rename_axis("name")
-    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
+    bring_table(figure, numbers)
     return figure

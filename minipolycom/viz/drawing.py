@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from numbers import Real
 
+import pandas as pd
 import plotly.graph_objects as go
 from torch import Tensor
 
@@ -23,6 +24,11 @@ def blank(title: str, xlabel: str, ylabel: str, figure: go.Figure | None = None,
 def describe(figure: go.Figure, sentence: str) -> go.Figure:
     figure.update_layout(meta={"alt": sentence})
     return figure
+
+
+def bring_table(figure: go.Figure, numbers: pd.DataFrame) -> None:
+    """Give a described figure a table of its own, where its curves are not what one would read in one."""
+    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
 
 
 def curve(figure: go.Figure, name: str, x: Tensor, y: Tensor, of: str, column: int = 1, legend: bool = True) -> None:

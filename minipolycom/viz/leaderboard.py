@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
 from minipolycom.viz.branches import ONLINE, TARGET
-from minipolycom.viz.drawing import blank, describe, finish, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, finish, head_panels, panel
 from minipolycom.viz.theme import NEUTRAL, PALETTE
 
 RECORDED, YOURS = (
@@ -97,7 +97,7 @@ def board(
     figure = describe(
         figure, f"{title}. {len(ranked)} entries, by {measures[0]} from {top} down to {last}. Means: {told}."
     )
-    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict(orient="tight")}
+    bring_table(figure, numbers)
     return figure
 
 

@@ -15,7 +15,7 @@ from pandas.api.typing import DataFrameGroupBy
 from plotly.subplots import make_subplots
 
 from minipolycom.viz.branches import ONLINE, TARGET
-from minipolycom.viz.drawing import blank, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.theme import NEUTRAL, faint
 
 MARKS = {"online": "circle", "target": "diamond"}
@@ -68,7 +68,7 @@ def rank_panels(
     figure.update_layout(yaxis_title="effective rank", hovermode="closest")
     head_panels(figure, top=0.92 if below == 1 else 0.95)
     describe(figure, f"{title}. Effective ranks at the end: {'; '.join(told)}.")
-    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(numbers).T.to_dict("tight")}
+    bring_table(figure, pd.DataFrame(numbers).T)
     return figure
 
 
@@ -104,7 +104,7 @@ def codes(panels: Mapping[str, Float[ArrayLike, "N K"]], title: str) -> go.Figur
         for name, own in numbers.items()
     )
     describe(figure, f"{title}, {len(order)} images. {told}.")
-    figure.layout.meta = {**figure.layout.meta, "numbers": pd.DataFrame(numbers).to_dict("tight")}
+    bring_table(figure, pd.DataFrame(numbers))
     return figure
 
 
@@ -143,7 +143,7 @@ def ways(methods: Mapping[str, Mapping[str, Real]], title: str) -> go.Figure:
     describe(figure, f"{title}. {'; '.join(told)}.")
     ranks = [rank for own in methods.values() for rank in own.values()]
     numbers = pd.DataFrame({"effective rank": ranks}, index=pd.Index(names, name="step"))
-    figure.layout.meta = {**figure.layout.meta, "numbers": numbers.to_dict("tight")}
+    bring_table(figure, numbers)
     return figure
 
 
