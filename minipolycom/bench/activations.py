@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minipolycom import fused
 from minipolycom.bench.timing import check_rounds, milliseconds, now, pick_device, spread, take_turns
+from minipolycom.bench.traffic import kept_tensors
 from minipolycom.hardware import tune_cpu
 from minipolycom.linear import linear
 
@@ -204,16 +205,7 @@ def _baseline(name: str) -> str:
 def _saved_bytes(function: Callable, inputs: list[Tensor]) -> int:
     """Bytes that autograd keeps: each storage once; of the inputs x alone, and for a layer not even x."""
     own = {t.untyped_storage().data_ptr() for t in (inputs[1:] if len(inputs) == 3 else inputs)}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     function(*inputs)  # compiled, if need be, without the hooks in its way
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        y = function(*inputs)
-    del y
+    storages = [tensor.untyped_storage() for tensor in kept_tensors(function, *inputs)]
+    kept = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in own}
     return sum(kept.values())
