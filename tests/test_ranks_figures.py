@@ -1,0 +1,81 @@
+"""Figures of ranks: they draw the numbers they are given, say them, and keep them in a table."""
+
+import math
+from xml.etree import ElementTree
+
+import pytest
+
+from minipolycom.viz import ranks
+from minipolycom.viz.figures import alt, fold, static, table
+from minipolycom.viz.theme import STYLE
+
+RUNS = {
+    "relu": {0: {0: 124.0, 50: 120.0, 100: 110.0}, 1: {0: 123.0, 50: 121.0}},
+    "swiglu": {0: {0: 121.0, 50: 118.0}},
+}
+PAIRS = {"relu": [(109.0, 1.5), (110.0, 1.25)], "swiglu": [(108.0, 1.0)]}
+FOUND = {"rank": (-0.5, [-0.6, -0.2, 0.1, 0.12]), "share": (0.9, [0.0, 0.3, 0.31, 0.32])}
+
+FIGURES = {
+    "through_training": lambda: ranks.through_training(RUNS, "Ranks"),
+    "chance_law": lambda: ranks.chance_law([0.1, 0.5, 0.9], [0.98, 0.9, 0.8], {"one": (0.25, 0.96)}, "Chance"),
+    "plane": lambda: ranks.plane({"as it is": PAIRS, "of chance": PAIRS}, ["rank", "share"], "Plane"),
+    "shuffled": lambda: ranks.shuffled(FOUND, "Shuffled"),
+}
+
+
+def trace(figure, name: str, axis: str = "x"):
+    (found,) = (one for one in figure.data if one.name == name and (one.xaxis or "x") == axis)
+    return found
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) -> None:
+    figure = FIGURES[name]()
+    assert any(digit.isdigit() for digit in alt(figure))
+    assert len(table(figure))
+    assert alt(figure).split(":")[0] in fold(figure)
+    picture = ElementTree.fromstring(static(figure))
+    assert picture.get("aria-label") == alt(figure)
+    numbers = [float(v) for e in picture.iter() for key in ("x", "y", "x1", "x2", "cx", "cy") if (v := e.get(key))]
+    assert all(map(math.isfinite, numbers))
+    assert "None" not in static(figure)
+
+
+def test_ranks_through_training_are_means_where_all_seeds_were_measured() -> None:
+    figure = FIGURES["through_training"]()
+    assert list(trace(figure, "relu").x) == [0, 50]
+    assert list(trace(figure, "relu").y) == [123.5, 120.5]
+    assert list(trace(figure, "relu, lowest").y) == [123.0, 120.0]
+    assert list(trace(figure, "relu, highest").y) == [124.0, 121.0]
+    assert [one.name for one in figure.data if one.showlegend is not False] == ["relu", "swiglu"]
+    assert "relu from 123.5 to 120.5; swiglu from 121.0 to 118.0" in alt(figure)
+
+
+def test_matrices_stand_beside_the_law() -> None:
+    figure = FIGURES["chance_law"]()
+    assert list(trace(figure, "law of chance").y) == [0.98, 0.9, 0.8]
+    assert (list(trace(figure, "one").x), list(trace(figure, "one").y)) == ([0.25], [0.96])
+    assert "The law falls from 0.980 at 0.10 to 0.800. one: 0.960 at 0.25." in alt(figure)
+
+
+@pytest.mark.parametrize(("connected", "mode"), [(False, "markers"), (True, "lines+markers")])
+def test_each_run_is_a_mark_in_the_colour_of_its_activation(connected: bool, mode: str) -> None:
+    figure = ranks.plane({"a": PAIRS, "b": PAIRS}, ["rank", "share"], "Plane", connected=connected)
+    relu = trace(figure, "relu", "x2")
+    assert (list(relu.x), list(relu.y), relu.mode) == ([109.0, 110.0], [1.5, 1.25], mode)
+    assert relu.line.color == STYLE["relu"][0]
+    assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == ("rank", "share")
+    assert figure.layout.yaxis2.matches == "y"
+    assert table(figure).loc["swiglu"].to_numpy().tolist() == [["a", 108.0, 1.0], ["b", 108.0, 1.0]]
+    assert "relu, a: 109.5, 1.375" in alt(figure)
+
+
+def test_what_was_found_stands_among_the_shuffles() -> None:
+    figure = FIGURES["shuffled"]()
+    bars = trace(figure, "shuffled")
+    assert sum(bars.y) == pytest.approx(1)
+    assert max(bars.y) == 0.5  # two of the four lie in one bar
+    assert list(trace(figure, "found", "x2").x) == [0.9, 0.9]
+    assert table(figure)["found"].to_dict() == {"rank": -0.5, "share": 0.9}
+    assert "rank: found -0.50, 95 % of the shuffles between" in alt(figure)
