@@ -14,7 +14,7 @@ RUNS = {
     "swiglu": {0: {0: 121.0, 50: 118.0}},
 }
 PAIRS = {"relu": [(109.0, 1.5), (110.0, 1.25)], "swiglu": [(108.0, 1.0)]}
-FOUND = {"rank": (-0.5, [-0.6, -0.2, 0.1, 0.12]), "share": (0.9, [0.0, 0.3, 0.31, 0.32])}
+FOUND = {"rank": (-0.5, [-0.6, -0.2, 0.11, 0.12]), "share": (0.9, [0.0, 0.3, 0.31, 0.32])}
 
 FIGURES = {
     "through_training": lambda: ranks.through_training(RUNS, "Ranks"),
@@ -59,12 +59,18 @@ def test_matrices_stand_beside_the_law() -> None:
     assert "The law falls from 0.980 at 0.10 to 0.800. one: 0.960 at 0.25." in alt(figure)
 
 
-@pytest.mark.parametrize(("connected", "mode"), [(False, "markers"), (True, "lines+markers")])
-def test_each_run_is_a_mark_in_the_colour_of_its_activation(connected: bool, mode: str) -> None:
-    figure = ranks.plane({"a": PAIRS, "b": PAIRS}, ["rank", "share"], "Plane", connected=connected)
+def test_each_run_is_a_mark_in_the_colour_of_its_activation() -> None:
+    panels = {"a": PAIRS, "b": {**PAIRS, "gelu": [(1.0, 2.0)]}}
+    figure = ranks.plane(panels, ["rank", "share"], "Plane", joined=["b"])
     relu = trace(figure, "relu", "x2")
-    assert (list(relu.x), list(relu.y), relu.mode) == ([109.0, 110.0], [1.5, 1.25], mode)
+    assert (list(relu.x), list(relu.y)) == ([109.0, 110.0], [1.5, 1.25])
+    assert (trace(figure, "relu").mode, relu.mode) == ("markers", "lines+markers")
     assert relu.line.color == STYLE["relu"][0]
+    assert [(one.name, one.xaxis) for one in figure.data if one.showlegend] == [
+        ("relu", "x"),
+        ("swiglu", "x"),
+        ("gelu", "x2"),
+    ]
     assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == ("rank", "share")
     assert figure.layout.yaxis2.matches == "y"
     assert table(figure).loc["swiglu"].to_numpy().tolist() == [["a", 108.0, 1.0], ["b", 108.0, 1.0]]

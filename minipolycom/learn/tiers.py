@@ -79,6 +79,17 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=150, minutes=1.2, memory=1),
         "gpu": Cost(steps=150),
     },
+    # 07: models of 0.46 million parameters on Python's library, 16 windows of 128 bytes a step, with spectra; 3 each
+    "lens_runs": {
+        "smoke": Cost(steps=8, minutes=0.2, memory=1),
+        "cpu": Cost(steps=150, minutes=1, memory=1),
+        "gpu": Cost(steps=150),
+    },
+    "rank_at_rates": {
+        "smoke": Cost(steps=8, minutes=0.2, memory=1),
+        "cpu": Cost(steps=150, minutes=1, memory=1),
+        "gpu": Cost(steps=150),
+    },
     # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
     "compiled_polynorm": {
         "smoke": Cost(steps=2, minutes=0.05, memory=1),

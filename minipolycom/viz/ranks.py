@@ -1,6 +1,6 @@
 """Figures of ranks beside what else they depend on: training, the shape of a matrix, a loss, luck."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from statistics import fmean
 
@@ -63,21 +63,22 @@ def plane(
     panels: Mapping[str, Mapping[str, Sequence[tuple[Real, Real]]]],
     xlabels: Sequence[str],
     title: str,
-    connected: bool = False,
+    joined: Collection[str] = (),
 ) -> go.Figure:
-    """Losses over ranks, a mark for each (rank, loss), a panel for each entry; `connected` joins those of one name."""
+    """Losses over ranks, a mark for each (rank, loss), a panel for each entry; in `joined` ones a line for each name."""
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.05)
     figure = blank(title, "", LOSS, figure, height=420)
-    look, rows = styles({name: None for marks in panels.values() for name in marks}), []
+    look, rows, legend = styles({name: None for marks in panels.values() for name in marks}), [], set()
     for column, ((kind, marks), xlabel) in enumerate(zip(panels.items(), xlabels, strict=True), start=1):
         for name, pairs in marks.items():
             colour, dash = look[name]
             figure.add_scatter(
                 x=[rank for rank, _ in pairs], y=[loss for _, loss in pairs], name=name, legendgroup=name,
-                mode="lines+markers" if connected else "markers", showlegend=column == 1,
+                mode="lines+markers" if kind in joined else "markers", showlegend=name not in legend,
                 line=dict(color=colour, dash=dash, width=2), marker=dict(size=9, color=faint(colour, 0.8)),
                 **panel(column),
             )  # fmt: skip
+            legend.add(name)
             rows += [(name, kind, rank, loss) for rank, loss in pairs]
         figure.update_layout({f"xaxis{'' if column == 1 else column}_title": xlabel})
     figure.update_layout(hovermode="closest")
@@ -97,8 +98,8 @@ def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> g
     for column, (name, (found, correlations)) in enumerate(panels.items(), start=1):
         shares = np.histogram(correlations, edges)[0] / len(correlations)
         figure.add_bar(
-            x=(edges[1:] + edges[:-1]) / 2, y=shares, name="shuffled", marker=dict(color=NEUTRAL),
-            showlegend=column == 1, **panel(column),
+            x=(edges[1:] + edges[:-1]) / 2, y=shares, text=[""] * len(shares), name="shuffled",
+            marker=dict(color=NEUTRAL), showlegend=column == 1, **panel(column),
         )  # fmt: skip
         figure.add_scatter(
             x=[found, found], y=[0, float(shares.max())], name="found", mode="lines", showlegend=column == 1,

@@ -1,0 +1,891 @@
+# %% [markdown] title="Rank lens" minutes=90 hardware="2 CPU cores" prerequisites="05"
+# **By the end you will have shown** that the effective rank of a feed-forward matrix says first of all how long it was
+# trained, with which learning rate, and what shape it has, and only then which activation stood behind it, because a
+# matrix of noise has nearly full rank and each of these takes some of it away; so rank does not explain a loss. The
+# controls: a matrix that nobody trained has a rank, too, and the law of large random matrices predicts it; one
+# activation at three learning rates covers more ranks than eight activations do; and ranks shuffled among the
+# activations say what luck can do.
+#
+# On the way you will
+#
+# - **write** three numbers that are all called rank, and find matrices about which they disagree,
+# - **predict** the rank of a matrix that has learnt nothing, from its shape alone,
+# - **train** six small models and look at two of them through the lens, at equal step and at equal loss,
+# - **measure** a correlation within seeds, with its chance of luck and with a third thing taken out,
+# - **judge** three claims about rank and likeness of layers, by the course's rule.
+
+# %% setup=true
+
+# %% [markdown]
+# ## 1 · Two above three
+#
+# A feed-forward layer has a matrix up and a matrix down. Take the singular values of each: how many directions does it
+# really use? The **effective rank** answers with a number between 1 and the width. Here it is for five activations, in
+# a model of width 128, while it learns to predict Python's library: a mean over layers and matrices, and over the seeds
+# of the record.
+
+# %%
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+weights = {}
+for row in recorded("rank").table("ranks"):
+    weights.setdefault(row["arm"], {}).setdefault(row["seed"], {})[row["step"]] = row["weight_rank"]
+figures.show(ranks.through_training(weights, "Effective rank of feed-forward matrices, 128 at most"))
+for name, seeds in sorted(weights.items(), key=lambda item: -max(item[1][0].values())):
+    last = [curve[max(curve)] for curve in seeds.values()]
+    print(f"{name:9} starts at {seeds[0][0]:.1f}, ends between {min(last):.1f} and {max(last):.1f}")
+
+# %% [markdown]
+# **Read the figure.** Every rank starts near the top and *falls*: training takes directions away, or rather makes some
+# of them larger than the rest. In the end the five differ by little and their seeds by less. A reviewer of the PolyCom
+# paper reads off its figure 6 that PolyReLU and PolyNorm have the highest rank there, and that GELU and SwiGLU, which
+# train better than ReLU, have a lower one: so much for rank as an explanation. Is that what our figure shows, too?
+#
+# Look at the left edge first. Not one step was made there, and one curve begins below the four others.
+
+# %%
+from minipolycom.viz.widgets import choose
+
+lower_start = choose(
+    "SwiGLU's matrices have a lower effective rank than the others' before training. Why?",
+    {
+        "its entries are smaller": "A factor on all entries is a factor on all singular values, and drops out of their "
+        "shares.",
+        "its matrices have another shape": "341 x 128 in the place of 512 x 128, to pay for the gate. Section 3 "
+        "predicts the "
+        "difference, from the shape and nothing else.",
+        "the gate multiplies": "It does, but these are weights. Nothing has gone through them yet.",
+        "luck": "Then the seeds would differ as much. Their bands are hardly to be seen.",
+    },
+    right="its matrices have another shape",
+)
+lower_start
+
+# %%
+lower_start.reveal()
+
+# %% [markdown]
+# ### What you have now
+#
+# - Ranks of weights fall with training, by far more than activations differ.
+# - A difference that was there before training began. What belongs to the activation, and what to the ruler?
+#
+# ## 2 · Three rulers
+#
+# There is no one rank of a noisy matrix. (This section starts anew; all it needs is the set-up cell.)
+
+# %% exercise="three_ranks"
+
+# %% [markdown]
+# Now hurt a matrix of independent normal numbers, and see which ruler notices: rotate it, multiply it, multiply one row
+# by 10, and add one strong direction, a matrix of rank one with three times its largest singular value.
+
+# %%
+from minipolycom.viz.widgets import choose
+
+spiked = choose(
+    "One strong direction is added to a random matrix. Which of the three ranks falls most?",
+    {
+        "effective rank": "It counts shares of s. One large s takes a share from the others, and leaves them equal.",
+        "participation ratio": "It squares twice, so it falls a good deal. There is one that looks at nothing but the "
+        "largest.",
+        "stable rank": "Its unit is the energy of the largest direction, and that has just been made nine times as "
+        "large.",
+        "all alike": "They agree on matrices of equal singular values. This is not one any more.",
+    },
+    right="stable rank",
+)
+spiked
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.viz import figures
+
+generator = torch.Generator().manual_seed(0)
+noise = torch.randn(512, 128, dtype=torch.float64, generator=generator)
+rotation = torch.linalg.qr(torch.randn(128, 128, dtype=torch.float64, generator=generator)).Q
+left, values, right = torch.linalg.svd(noise, full_matrices=False)
+spike = values[0] * torch.outer(left[:, 0], right[0])
+one_row = torch.ones(512, 1, dtype=torch.float64)
+one_row[0] = 10
+hurt = {
+    "as drawn": noise,
+    "rotated": noise @ rotation,
+    "times 1000": 1000 * noise,
+    "one row times 10": one_row * noise,
+    "with a spike": noise + 2 * spike,
+}
+for name, matrix in hurt.items():
+    effective, participation, stable = reference("three_ranks")(matrix).tolist()
+    print(
+        f"{name:>16}: effective rank {effective:6.2f}, participation ratio {participation:6.2f}, "
+        f"stable rank {stable:6.2f}"
+    )
+
+sizes = torch.linspace(1, 8, 29)
+found = torch.stack([reference("three_ranks")(noise + (float(size) - 1) * spike) for size in sizes])
+share = found / found[0]
+names = ("effective rank", "participation ratio", "stable rank")
+figures.show(
+    figures.lines(
+        {name: share[:, place] for place, name in enumerate(names)},
+        sizes,
+        "largest singular value, times what it was",
+        "share of the rank that is left",
+        "One direction grows",
+    )
+)
+spiked.reveal()
+
+# %% [markdown]
+# **Read the figure.** 127 of 128 directions have not changed at all. The effective rank says so, nearly; the stable
+# rank says that one direction outweighs them all. Both are right, they answer different questions. A rotation and a
+# factor change none of the three, which is the control: what they measure is the spectrum.
+#
+# Does it matter in practice? Train three models and ask who has the highest rank, by each ruler.
+
+# %%
+from minipolycom.viz.widgets import choose
+
+agree = choose(
+    "ReLU, SwiGLU and PolyNorm, trained shortly. Will the three rulers put them in the same order?",
+    {
+        "yes": "They would if the three spectra had one form and differed in a single number.",
+        "no": "What the head of a spectrum does and what its tail does are two things; the rulers weigh them "
+        "differently.",
+    },
+    right="no",
+)
+agree
+
+# %% cost="lens_runs"
+from minipolycom import GPTConfig, TokenData, TrainConfig, fit
+from minipolycom.learn import cost
+
+steps = cost("lens_runs").steps
+library = TokenData("stdlib", context=128, batch_size=16)
+settings = TrainConfig(
+    steps=steps, eval_every=max(4, steps // 6), checkpoint_every=steps, record_every=max(4, steps // 6)
+)
+trained = {}
+for name in ("relu", "swiglu", "polynorm"):
+    model = GPTConfig.preset("tiny", activation=name, vocab_size=library.tokenizer.vocab_size)
+    folder = f"runs/07_rank_lens/{steps} steps/{name}"
+    trained[name] = fit(library, model, settings, name=name, out=folder, progress=False)
+
+# %%
+from statistics import fmean
+
+from minipolycom.spectral import weight_spectra
+from minipolycom.viz import figures
+
+spectra = {name: weight_spectra(run.model()) for name, run in trained.items()}
+measured = {
+    name: {ruler: fmean(row[ruler] for row in rows if row["tensor"] != "gate") for ruler in rows[0] if "ra" in ruler}
+    for name, rows in spectra.items()
+}
+shown = {}
+for name, rows in spectra.items():
+    values = next(row["singular_values"] for row in rows if (row["layer"], row["tensor"]) == (1, "down"))
+    shown[name] = [value / values[0] for value in values]
+places = list(range(1, 129))
+figures.show(
+    figures.lines(shown, places, "index", "singular value / largest", "Matrix down of the second layer, trained")
+)
+orders = {}
+for ruler in ("effective_rank", "participation_ratio", "stable_rank"):
+    orders[ruler] = sorted(measured, key=lambda name: -measured[name][ruler])
+    print(f"{ruler:>19}: " + ", ".join(f"{name} {measured[name][ruler]:.1f}" for name in orders[ruler]))
+print(f"{len({tuple(order) for order in orders.values()})} different orders by three rulers")
+agree.reveal()
+
+# %% [markdown]
+# **Read the figure.** Each curve has a head, a few large values that training has made, and a long flat body that looks
+# as noise does. The effective rank is mostly about the body, the stable rank about the height of the head. So "has the
+# highest rank" is a statement about a ruler; from here on it is the effective rank of singular values, the course's
+# reading of the paper's figure (we have not seen its text).
+#
+# ### What you have now
+#
+# - Three rulers, of which the first sees the body of a spectrum and the last its head.
+# - In trained models they need not agree on an order.
+#
+# ## 3 · The rank of chance
+#
+# The body looks like noise. So what is the rank of noise? Not the full one: random columns are not orthogonal. In large
+# matrices it depends on the shape alone.
+
+# %% exercise="chance_rank"
+
+# %% [markdown]
+# Compare the law with what nobody trained: the recorded starts of ReLU (512 x 128) and SwiGLU (341 x 128), and a matrix
+# of numbers that are not normal at all. And with what was trained.
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.spectral import effective_rank, singular_values
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+WIDTH, HIDDEN = 128, {"relu": 512, "swiglu": 341, "polynorm": 512}
+through = {}
+for row in recorded("rank").table("ranks"):
+    through.setdefault(row["arm"], {}).setdefault(row["step"], []).append(row["weight_rank"])
+points = {}
+for name in ("relu", "swiglu"):
+    points[f"{name}, start"] = (WIDTH / HIDDEN[name], fmean(through[name][0]) / WIDTH)
+coins = torch.randint(2, (160, 128), generator=torch.Generator().manual_seed(0)).double() - 0.5
+points["coins, 160 x 128"] = (0.8, float(effective_rank(singular_values(coins, centre=False))) / 128)
+for name in HIDDEN:
+    points[f"{name}, end"] = (WIDTH / HIDDEN[name], fmean(through[name][max(through[name])]) / WIDTH)
+ratios = torch.linspace(0.05, 0.95, 91, dtype=torch.float64)
+law = reference("chance_rank")(ratios)
+figures.show(ranks.chance_law(ratios.tolist(), law.tolist(), points, "The rank of a matrix that has learnt nothing"))
+for name, (ratio, share) in points.items():
+    chance = float(reference("chance_rank")(torch.tensor([ratio], dtype=torch.float64)))
+    print(f"{name:>16}: {128 * share:7.2f} of 128, the law for its shape says {128 * chance:.2f}")
+
+# %% [markdown]
+# **Read the figure.** The law has no free number in it and lands on the starts of both shapes. It does not ask whether
+# the entries are normal: coins will do. Trained matrices lie below it. The distance *below the curve* is what training
+# has done; the distance to 128 is that and the shape.
+#
+# So the ruler favours tall matrices. The non-gated models of the paper have matrices of 8256 x 2048, and SwiGLU's are
+# 5504 x 2048, so that the parameters are equal (as its code has it). What does the law say about those, untrained?
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.viz.widgets import guess_number
+
+shapes = torch.tensor([2048 / 8256, 2048 / 5504], dtype=torch.float64)
+tall, gated = (2048 * reference("chance_rank")(shapes)).tolist()
+handicap = guess_number(
+    "By how many percent is the rank of SwiGLU's matrices below that of ReLU's, in the paper's shapes, before "
+    "training?",
+    unit="%",
+    low=0.0,
+    high=10.0,
+)
+handicap
+
+# %%
+print(f"ReLU's shape {tall:.0f}, SwiGLU's {gated:.0f} of 2048")
+last = {name: fmean(steps[max(steps)]) for name, steps in through.items()}
+span = max(last.values()) - min(last.values())
+print(f"in our record the five activations differ by {span / max(last.values()):.1%} of the rank, after training")
+handicap.compare(100 * (1 - gated / tall))
+
+# %% [markdown]
+# **Read the numbers.** The handicap by shape is about as large as all that there is to explain. So ask how much of the
+# rank of chance each matrix has kept. Below, each activation minus ReLU with the same seed, on the left in percent of
+# 128, on the right in percent of what chance gives for its shape.
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.studies.records import recorded
+from minipolycom.studies.statistics import student_interval
+from minipolycom.viz import dynamics, figures
+
+CHANCE = dict.fromkeys(("swiglu", "geglu"), 128 / 341)
+dense = recorded("dense")
+
+
+def kept(text, of_chance):
+    """Effective rank of the weights at the end, {arm: {seed: percent}}, of 128 or of the rank of chance."""
+    found = {}
+    for row in dense.table("ranks"):
+        if row["group"] == f"{row['arm']}, {text}":  # rows come by step: the last one stays
+            ratio = torch.tensor([CHANCE.get(row["arm"], 128 / 512)], dtype=torch.float64)
+            unit = 128 * float(reference("chance_rank")(ratio)) if of_chance else 128
+            found.setdefault(row["arm"], {})[row["seed"]] = 100 * row["weight_rank"] / unit
+    return found
+
+
+panels = {}
+for title, of_chance in {"of 128": False, "of the rank of chance": True}.items():
+    own = kept("stdlib", of_chance)
+    panels[title] = {
+        arm: student_interval([value - own["relu"][seed] for seed, value in seeds.items()])
+        for arm, seeds in own.items()
+        if arm != "relu"
+    }
+figures.show(dynamics.intervals(panels, "rank minus ReLU's, %", "Rank of weights on Python's library, 95 %"))
+for title, lines in panels.items():
+    order = sorted(lines, key=lambda arm: -lines[arm].estimate)
+    print(f"{title}: " + ", ".join(f"{arm} {lines[arm].estimate:+.2f}" for arm in order))
+
+# %% [markdown]
+# **Read the figure.** On the right only the two gated activations have moved, and they moved from beside GELU to the
+# level of the polynomial compositions. "SwiGLU has a low rank" was a statement about a narrower matrix. And look at
+# squared ReLU: it stands with PolyReLU and PolyNorm, of which it is one term.
+#
+# ### What you have now
+#
+# - The rank of chance: the zero point of this ruler, from the shape alone.
+# - With it, the gated activations change their place.
+#
+# ## 4 · Equal step, equal loss
+#
+# Ranks fall while losses fall. Then the run that is ahead has the lower rank for that reason alone. The cure is to
+# compare where losses are equal. (Start here if you like: this section needs the set-up cell alone.)
+
+# %% exercise="rank_at_loss"
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+study = recorded("rank")
+by_run = {}
+for table, column in (("curve", "loss"), ("ranks", "weight_rank")):
+    for row in study.table(table):
+        by_run.setdefault((row["arm"], row["seed"]), {}).setdefault(column, {})[row["step"]] = row[column]
+paths = {}
+for (arm, seed), run in by_run.items():
+    if seed == study.seeds[0]:
+        paths[arm] = [(run["weight_rank"][step], run["loss"][step]) for step in sorted(run["loss"]) if step > 0]
+figures.show(
+    ranks.plane(
+        {"one seed": paths}, ["effective rank of the weights"], "From the first recording on", joined=["one seed"]
+    )
+)
+target = max(min(run["loss"].values()) for run in by_run.values())
+for arm in paths:
+    own = [run for (name, _), run in by_run.items() if name == arm]
+    losses, rank = (
+        torch.tensor([[run[column][step] for step in sorted(run[column])] for run in own], dtype=torch.float64)
+        for column in ("loss", "weight_rank")
+    )
+    equal = reference("rank_at_loss")(losses, rank, target)
+    print(f"{arm:9} at the last step {rank[:, -1].mean():.2f}, at the loss {target:.3f} first {equal.mean():.2f}")
+
+# %% [markdown]
+# **Read the figure.** Each run comes from the upper right. *Within* a run a lower rank goes with a lower loss, without
+# exception: both follow the steps. That is the first correlation of this notebook that means nothing, and it has the
+# opposite sign of the one that people look for. Near the end the curves drop straight down. The learning rate is small
+# by then: the loss still gains from that, and the matrices hardly move. So at equal loss the ranks are nearly those of
+# the end.
+#
+# Now the claim, by the course's rule for all its studies: intervals of paired differences, and p-values adjusted for
+# all comparisons of the study.
+
+# %% claim="weight-rank"
+from minipolycom.viz import figures, studies
+
+for number, statement in enumerate(study.statements):
+    if statement["claim"] == "weight-rank":
+        figures.show(studies.intervals(study, statement=number))
+    if "weight_rank" in statement["comparisons"][0]["measure"] and statement["claim"] != "rank-is-not-loss":
+        signs = [line["estimate"] > 0 for line in statement["comparisons"]]
+        told = f"{sum(signs)} of {len(signs)} mean differences are positive"
+        print(f"{statement['verdict']:>9}: {statement['text']} ({told})")
+
+# %% [markdown]
+# **Read the figure.** Which way each difference points, and how surely, for the pairs that the claim names. It is a
+# claim about ranks in units of nothing: with SwiGLU among the others, part of each of its differences is the shape.
+# Take that off and look again at section 3, on the right.
+#
+# ### What you have now
+#
+# - Within a run rank and loss fall together; that is training, and no explanation.
+# - At equal loss the order is what it was at equal step.
+#
+# ## 5 · What moves a rank
+#
+# If the rank of weights told activations apart, it should not care much about anything else. So keep the activation,
+# PolyNorm, and change the learning rate. (Set-up cell and go.)
+
+# %%
+from minipolycom.viz.widgets import choose
+
+by_rate = choose(
+    "PolyNorm at the learning rates 0.001, 0.004 and 0.016. What happens to rank and loss as the rate grows?",
+    {
+        "rank falls, loss falls": "From the first to the second. The largest rate is too large for the loss, and does "
+        "not "
+        "stop there for the rank.",
+        "rank falls, loss falls and rises again": "Larger steps move the matrices farther from noise, whether that "
+        "helps or not.",
+        "rank stays, loss falls and rises again": "That would make rank a mark of the activation.",
+        "rank rises, loss falls and rises again": "Larger steps add up to something of few directions, not of many.",
+    },
+    right="rank falls, loss falls and rises again",
+)
+by_rate
+
+# %% cost="rank_at_rates"
+from minipolycom import GPTConfig, TokenData, TrainConfig, fit
+from minipolycom.learn import cost
+
+steps = cost("rank_at_rates").steps
+library = TokenData("stdlib", context=128, batch_size=16)
+model = GPTConfig.preset("tiny", activation="polynorm", vocab_size=library.tokenizer.vocab_size)
+at_rate = {}
+for rate in (0.001, 0.004, 0.016):
+    settings = TrainConfig(
+        steps=steps,
+        learning_rate=rate,
+        eval_every=max(4, steps // 6),
+        checkpoint_every=steps,
+        record_every=max(4, steps // 6),
+    )
+    name = f"polynorm at {rate:g}"
+    folder = f"runs/07_rank_lens/{steps} steps/{name}"
+    at_rate[rate] = fit(library, model, settings, name=name, out=folder, progress=False)
+
+# %%
+from statistics import fmean
+
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+yours = []
+for run in at_rate.values():
+    rows = [row for row in run.table("spectra") if row["tensor"] in ("up", "down")]
+    last = max(row["step"] for row in rows)
+    yours.append((fmean(row["effective_rank"] for row in rows if row["step"] == last), run.losses("val")[-1]))
+dense = recorded("dense")
+loss_at_end = {
+    (row["arm"], row["seed"]): row["loss"]
+    for row in dense.table("end")
+    if (row["phase"], row["source"]) == ("main", "stdlib")
+}
+rank_at_end = {
+    (row["arm"], row["seed"]): row["weight_rank"]
+    for row in dense.table("ranks")
+    if row["group"] == f"{row['arm']}, stdlib"
+}
+eight = {}
+for (arm, seed), loss in loss_at_end.items():
+    eight.setdefault(arm, []).append((rank_at_end[arm, seed], loss))
+panels = {"yours: PolyNorm, three rates": {"polynorm": yours}, "the record: eight activations": eight}
+plane = ranks.plane(panels, ["effective rank of the weights"] * 2, "One activation, and eight", joined=list(panels)[:1])
+figures.show(plane.update_xaxes(range=[min(rank for rank, _ in yours) - 2, 128]))
+for rate, (rank, loss) in zip(at_rate, yours, strict=True):
+    print(f"rate {rate:g}: rank {rank:.1f}, loss {loss:.3f}")
+means = {arm: fmean(rank for rank, _ in pairs) for arm, pairs in eight.items()}
+span = max(rank for rank, _ in yours) - min(rank for rank, _ in yours)
+among = max(means.values()) - min(means.values())
+print(f"one activation at three rates: {span:.1f}; eight activations: {among:.1f}")
+by_rate.reveal()
+
+# %% [markdown]
+# **Read the figure.** Both panels have the same axes. On the left one activation wanders over most of the width, and
+# its best loss lies in the middle: a higher rank is worse and a lower rank is worse. On the right, eight activations
+# huddle in a corner of it. (The record's runs are four times as long, so its losses are lower.) This is an experiment
+# and not a correlation: *you* set the rank, through the rate, and the loss did not follow.
+#
+# Look through the lens at the two outer runs, layer by layer:
+#
+# 1. `compared at`: equal step. Which matrix has lost more rank, up or down? Change `of`.
+# 2. `rank`: the stable rank. Is the difference between the two runs larger or smaller in this ruler?
+# 3. `compared at`: equal validation loss. The two runs are then at very different steps. Are their ranks equal?
+
+# %%
+from minipolycom.viz.widgets import rank_lens
+
+lens = rank_lens(at_rate[0.001], at_rate[0.016])
+lens
+
+# %% [markdown]
+# <details>
+# <summary>What you will have seen</summary>
+#
+# The matrix down loses more than the matrix up, in both runs. The stable rank differs by a larger factor, since what a
+# large rate makes is a head. And equal loss does not make ranks equal: the two have come to it by different ways.
+#
+# </details>
+#
+# The record did this experiment, too, without meaning to. Each of its activations has a learning rate of its own; on
+# Python's library all chose one and the same, on the generated language they did not.
+
+# %%
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+dense = recorded("dense")
+grammar_rank = {
+    (row["arm"], row["seed"]): row["weight_rank"]
+    for row in dense.table("ranks")
+    if row["group"] == f"{row['arm']}, grammar"
+}
+panels = {}
+for row in sorted(dense.table("end"), key=lambda row: row["learning_rate"]):
+    if (row["phase"], row["source"]) == ("main", "grammar"):
+        marks = panels.setdefault(f"rate {row['learning_rate']:g}", {})
+        marks.setdefault(row["arm"], []).append((grammar_rank[row["arm"], row["seed"]], row["loss"]))
+shown = ranks.plane(panels, ["effective rank of the weights"] * len(panels), "The grammar, by the rate chosen")
+figures.show(shown.update_xaxes(range=[min(grammar_rank.values()) - 1, 124]))
+for title, marks in panels.items():
+    own = [rank for pairs in marks.values() for rank, _ in pairs]
+    print(f"{title}: {', '.join(marks)}; ranks from {min(own):.1f} to {max(own):.1f}")
+
+# %% [markdown]
+# **Read the figure**, and the two ranges under it. Do they overlap? Who knows the rate of a run knows its rank rather
+# well; who knows the activation has to know the text as well. On this text the paper's order of ranks is not there to
+# be seen, and what stands in its place was decided by the grid of learning rates.
+#
+# ### What you have now
+#
+# - An intervention: rank moved on purpose, by much, and the loss did not go along.
+# - A confounder by name. Whoever compares ranks compares steps, unless the rates are equal.
+#
+# ## 6 · Does rank explain loss?
+#
+# What is left is a correlation among activations, all else being equal. On Python's library all eight have the same
+# rate, so let the idea have its best chance. (This section needs the set-up cell alone.)
+
+# %% exercise="within_seed_correlation"
+
+# %%
+from minipolycom.viz.widgets import guess_number
+
+strength = guess_number(
+    "Correlation of rank and loss among eight activations on Python's library, rank in units of chance?",
+    unit="",
+    low=-1.0,
+    high=1.0,
+)
+strength
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, ranks
+
+dense = recorded("dense")
+arms = list(dict.fromkeys(row["arm"] for row in dense.table("end")))
+chance = {
+    arm: 128 * reference("chance_rank")(torch.tensor([128 / (341 if arm in ("swiglu", "geglu") else 512)]).double())
+    for arm in arms
+}
+
+
+def at_the_end(text, table, column):
+    """A column at the end of each compared run, shape (seeds, activations)."""
+    last = {(row["arm"], row["seed"]): row.get(column) for row in dense.table(table) if row["group"].endswith(text)}
+    return torch.tensor([[last[arm, seed] for arm in arms] for seed in dense.seeds], dtype=torch.float64)
+
+
+unit = torch.cat([chance[arm] for arm in arms])
+loss = {text: at_the_end(text, "end", "loss") for text in ("stdlib", "grammar")}
+rank = {text: at_the_end(text, "ranks", "weight_rank") for text in loss}
+panels = {
+    kind: {
+        arm: list(zip(of[:, place].tolist(), loss["stdlib"][:, place].tolist(), strict=True))
+        for place, arm in enumerate(arms)
+    }
+    for kind, of in {"in dimensions": rank["stdlib"], "in units of chance": rank["stdlib"] / unit}.items()
+}
+figures.show(
+    ranks.plane(panels, ["effective rank", "share of the rank of chance"], "Python's library, one rate for all")
+)
+pairs = {}
+for text in loss:
+    for kind, of in {"in dimensions": rank[text], "in units of chance": rank[text] / unit}.items():
+        pairs[f"{text}, {kind}"] = of, loss[text]
+        print(f"{text:7} {kind:>18}: r = {reference('within_seed_correlation')(of, loss[text]):+.2f}")
+strength.compare(float(reference("within_seed_correlation")(*pairs["stdlib, in units of chance"])))
+
+# %% [markdown]
+# **Read the figure.** Surprised? With shapes taken out of the ruler, the cloud on the right is nearly a line:
+# activations that keep more of the rank of chance have the lower losses. The paper's reviewer had looked at the left
+# panel, where the two gated ones are out of line. A notebook that had wanted to show "rank is not loss" would have
+# stopped one step earlier.
+#
+# So how sure is that line? Not twenty-four runs sure: three runs of PolyNorm are three times PolyNorm.
+
+# %% exercise="chance_of_luck"
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+from minipolycom.viz import figures, ranks
+
+generator = torch.Generator().manual_seed(0)
+orders = torch.stack([torch.randperm(len(arms), generator=generator) for _ in range(2000)])
+shuffled = {}
+for title, (of, losses) in pairs.items():
+    if "chance" in title:
+        found = float(reference("within_seed_correlation")(of, losses))
+        luck = [float(reference("within_seed_correlation")(of[:, order], losses)) for order in orders]
+        shuffled[title] = found, luck
+        p = float(reference("chance_of_luck")(of, losses, orders))
+        print(f"{title}: r = {found:+.2f}, as large by luck in {p:.1%} of shuffles")
+figures.show(ranks.shuffled(shuffled, "Ranks given to other activations"))
+
+# %% [markdown]
+# **Read the figure.** The grey bars are the **control**: the same ranks and the same losses, with the wrong partners.
+# With eight activations luck alone makes correlations of 0.5 and more. Whether the line that was found stands outside
+# of them, the figure says for each text.
+#
+# On the grammar the rates differ, and section 5 has shown what a rate does to a rank. Take it out.
+
+# %% exercise="partial_correlation"
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+
+rates = at_the_end("grammar", "end", "learning_rate")
+of, losses = pairs["grammar, in units of chance"]
+apart = [values - values.mean(dim=1, keepdim=True) for values in (of, losses, rates.log())]
+x, y, z = (values.flatten() for values in apart)
+print(f"grammar, rank and loss: r = {torch.corrcoef(torch.stack([x, y]))[0, 1]:+.2f}")
+print(f"rank and the logarithm of the rate: r = {torch.corrcoef(torch.stack([x, z]))[0, 1]:+.2f}")
+print(f"rank and loss, the rate taken out: r = {reference('partial_correlation')(x, y, z):+.2f}")
+for left_out in arms:
+    others = torch.tensor([arm != left_out for arm in arms]).repeat(len(dense.seeds))
+    r = reference("partial_correlation")(x[others], y[others], z[others])
+    print(f"  without {left_out:13} {r:+.2f}")
+
+# %% [markdown]
+# **Read the numbers.** How much of the grammar's correlation was the learning rate's is the difference between the
+# first line and the third; how much of the rest hangs on one activation, the list under it. A partial correlation takes
+# out what you thought of. The rate was recorded, so it could be thought of.
+#
+# ### What the record decides
+#
+# The claim that the course tests is the reviewer's, about three activations: GELU and SwiGLU have a lower rank than
+# ReLU, and a lower loss.
+
+# %% claim="rank-is-not-loss"
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures, studies
+
+study = recorded("rank")
+for number, statement in enumerate(study.statements):
+    if statement["claim"] == "rank-is-not-loss":
+        figures.show(studies.intervals(study, statement=number))
+        print(f"{statement['verdict']}: {statement['text']}")
+        for line in statement["comparisons"]:
+            side = "as claimed" if line["estimate"] < 0 else "the other way round"
+            print(f"  {line['title']}: {line['estimate']:+.3f} in the mean, {side}")
+
+# %% [markdown]
+# **Read the figure.** Ranks and losses have different units; read each line against zero. So what do we say of rank and
+# loss?
+#
+# - *Between moments of a run* a lower rank goes with a lower loss. That is training.
+# - *Between learning rates* the rank runs one way, and the loss down and up again. Rank set on purpose does not set the
+#   loss.
+# - *Between activations at one rate*, in units of chance, a higher rank may go with a lower loss; the shuffles say how
+#   surely.
+#
+# Three questions, three signs. An explanation would have one. What could still be true is that something else makes an
+# activation good and keeps its matrices noisy, for instance that it needs less of a change in them. That would make
+# rank a symptom. Nothing here tests it; and eight activations, one width and 600 steps are what this is about.
+#
+# ### What you have now
+#
+# - A correlation with its luck, its confounder, and an experiment beside it. Only the last one could have shown a
+#   cause.
+#
+# ## 7 · Layers that are alike
+#
+# The paper's figure 7 draws how alike the layers are; as a reviewer reads it, less alike with PolyNorm than with SwiGLU
+# in the dense model, and not clearly so in the mixture of experts. Two rulers again. (This section needs the set-up
+# cell alone.)
+
+# %% exercise="two_similarities"
+
+# %%
+from minipolycom.viz.widgets import choose
+
+bias = choose(
+    "Two layers hold independent noise. Now one large vector is added to every row of both. What happens?",
+    {
+        "cosine rises, CKA stays": "All rows of both point the same way now, whatever the tokens are. CKA takes the "
+        "mean row off.",
+        "both rise": "CKA is computed after the mean row has been taken off, and the vector goes with it.",
+        "both stay": "The cosine is taken of the rows as they are.",
+        "cosine stays, CKA rises": "The other way round.",
+    },
+    right="cosine rises, CKA stays",
+)
+bias
+
+# %%
+import torch
+
+from minipolycom.learn import reference
+
+generator = torch.Generator().manual_seed(0)
+tokens, other = torch.randn(2, 2000, 32, dtype=torch.float64, generator=generator)
+rotation = torch.linalg.qr(torch.randn(32, 32, dtype=torch.float64, generator=generator)).Q
+common = 2 * torch.ones(32, dtype=torch.float64)
+layers = {
+    "the same": (tokens, tokens),
+    "rotated": (tokens, tokens @ rotation),
+    "with a step of its own size": (tokens, tokens + other),
+    "independent": (tokens, other),
+    "independent, one vector added to all": (tokens + common, other + common),
+}
+for name, (first, second) in layers.items():
+    cosine, cka = reference("two_similarities")(first, second).tolist()
+    print(f"{name:>37}: cosine {cosine:5.2f}, CKA {cka:5.2f}")
+bias.reveal()
+
+# %% [markdown]
+# **Read the numbers.** A rotation hides likeness from the cosine, and a vector that all tokens share makes likeness
+# where there is none. The third line is what a residual stream does: a layer *adds* to what is there. So two layers are
+# alike by construction, and the zero point is again what an untrained model has. Here is the record, from the start to
+# the end.
+
+# %% claim="layer-similarity"
+from minipolycom.studies.records import recorded
+from minipolycom.studies.statistics import student_interval
+from minipolycom.viz import dynamics, figures
+
+study = recorded("rank")
+alike = {}
+for row in study.table("ranks"):
+    alike.setdefault(row["arm"], {}).setdefault(row["seed"], {})[row["step"]] = row["similarity"]
+panels = {}
+for title, of in {"start": min, "end": max}.items():
+    panels[title] = {
+        arm: student_interval([curve[of(curve)] - alike["swiglu"][seed][of(curve)] for seed, curve in seeds.items()])
+        for arm, seeds in alike.items()
+        if arm != "swiglu"
+    }
+figures.show(dynamics.intervals(panels, "cosine minus SwiGLU's", "How alike the two layers are, beside SwiGLU's, 95 %"))
+for statement in study.statements:
+    if "similarity" in statement["comparisons"][0]["measure"]:
+        (line,) = statement["comparisons"]
+        told = f"{line['estimate']:+.3f}, {line['low']:+.3f} to {line['high']:+.3f}"
+        print(f"{statement['verdict']}: {statement['text']} ({told})")
+for arm, seeds in alike.items():
+    first, last = ([curve[of(curve)] for curve in seeds.values()] for of in (min, max))
+    print(f"{arm:9} cosine {sum(first) / len(first):.2f} at the start, {sum(last) / len(last):.2f} at the end")
+
+# %% [markdown]
+# **Read the figure.** On the left no step was made. What differs there differs by the size of what a random layer adds,
+# and no layer has learnt a thing. On the right is the claim's comparison, PolyNorm beside SwiGLU: to its left of zero
+# is where the paper's heat maps would have it. The verdict stands under the figure, with the interval.
+#
+# A model of two layers has one pair of layers, and the paper's has 24 layers. What is contradicted or borne out here is
+# so at this size.
+#
+# ### What you have now
+#
+# - Two rulers of likeness, each blind where the other sees, and a zero point that is not zero.
+#
+# ## 8 · What moves the ruler
+#
+# Everything that you have seen move an effective rank of weights, in one unit. (It takes what sections 3 and 5 have
+# left.)
+
+# %%
+from statistics import fmean
+
+from minipolycom.studies.records import recorded
+from minipolycom.viz import figures
+
+ends, falls = {}, []
+for row in recorded("dense").table("ranks"):
+    if row["group"] == f"{row['arm']}, stdlib":
+        ends.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row["weight_rank"])
+falls = [curve[0] - curve[-1] for seeds in ends.values() for curve in seeds.values()]
+means = [fmean(curve[-1] for curve in seeds.values()) for seeds in ends.values()]
+spreads = [
+    max(curve[-1] for curve in seeds.values()) - min(curve[-1] for curve in seeds.values()) for seeds in ends.values()
+]
+moves = {
+    "training": fmean(falls),
+    "rate (yours)": max(rank for rank, _ in yours) - min(rank for rank, _ in yours),
+    "activation": max(means) - min(means),
+    "shape": fmean(seeds[0][0] for arm, seeds in ends.items() if arm not in ("swiglu", "geglu"))
+    - fmean(ends[arm][0][0] for arm in ("swiglu", "geglu")),
+    "seed": max(spreads),
+}
+figures.show(
+    figures.bars(moves, "what is changed", "effective rank, of 128", "What moves the effective rank of weights")
+)
+
+# %% [markdown]
+# **Read the figure.** *Training* is the mean way from the first step to the last, *rate* yours, *activation* the
+# distance from the lowest to the highest mean of eight, *shape* that between the two kinds of matrices before training,
+# *seed* the largest distance of two runs of one activation. The activation is seen above the seed. It is not what the
+# number is mostly about.
+#
+# ### What you have shown
+#
+# - An effective rank of weights measures how far training has come from noise; shape and learning rate come before the
+#   activation.
+# - The law of chance gives the zero point. In its units the gated activations stand with the polynomial ones.
+# - Rank does not explain loss: three comparisons, three signs, and an experiment in which it did not follow.
+# - The controls: rotation and factor change nothing; coins obey the law; one activation at three rates covers more than
+#   eight; shuffled partners.
+
+# %% [markdown]
+# ## Before you go
+#
+# <details>
+# <summary>A paper reports effective ranks of 900 and 850 in matrices of 1024 x 1024. What do you ask?</summary>
+#
+# What a square matrix of noise has, for a start: by the law it is well below 1024. Then whether learning rate, weight
+# decay and steps were the same, and which rank it is.
+#
+# </details>
+#
+# <details>
+# <summary>Can the stable rank rise while the effective rank falls?</summary>
+#
+# Yes. Let the largest singular value shrink towards the second, and let the small ones shrink, too. The head gets
+# flatter and the body thinner.
+#
+# </details>
+#
+# <details>
+# <summary>Five activations with 20 seeds each, r = 0.9. How small can the p-value of a shuffle be?</summary>
+#
+# There are 120 orders of five activations, so no smaller than 1/120, however many seeds there are. Seeds make the means
+# surer; they do not make more activations.
+#
+# </details>
+#
+# <details>
+# <summary>Within a run rank and loss fall together; across runs, high rank goes with low loss. A contradiction?</summary>
+#
+# No. A correlation belongs to a comparison: between moments, between rates, between activations. Pooling all three
+# would give any sign you like.
+#
+# </details>
+#
+# <details>
+# <summary>Two layers have a cosine similarity of 0.7. Is that much?</summary>
+#
+# In a residual stream, beside what an untrained model has, it may be nothing. Independent noise around one large common
+# vector can have more.
+#
+# </details>
+#
+# **Paper map.** Rows *highest effective rank* (section 4), *lower rank and yet train better* (section 6) and *less
+# alike* (section 7): what our record decides of each, at its scale, stands in the paper map and in `course/RESULTS.md`.
+#
+# **Read on.** Notebook 10 has the effective rank of features, where it is a matter of life and death, and 08 what the
+# activations cost. O. Roy and M. Vetterli, *The effective rank*, 2007; V. Marchenko and L. Pastur, *Distribution of
+# eigenvalues for some sets of random matrices*, 1967; C. Martin and M. Mahoney, *Implicit self-regularization in deep
+# neural networks*, 2021 (spectra of weights beside the law of chance); S. Kornblith et al., *Similarity of neural
+# network representations revisited*, 2019.
+
+# %%
+from minipolycom.learn import progress_map
+
+progress_map()
