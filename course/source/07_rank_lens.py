@@ -182,9 +182,10 @@ from statistics import fmean
 from minipolycom.spectral import weight_spectra
 from minipolycom.viz import figures
 
+RULERS = ("effective_rank", "participation_ratio", "stable_rank")
 spectra = {name: weight_spectra(run.model()) for name, run in trained.items()}
 measured = {
-    name: {ruler: fmean(row[ruler] for row in rows if row["tensor"] != "gate") for ruler in rows[0] if "ra" in ruler}
+    name: {ruler: fmean(row[ruler] for row in rows if row["tensor"] != "gate") for ruler in RULERS}
     for name, rows in spectra.items()
 }
 shown = {}
@@ -196,7 +197,7 @@ figures.show(
     figures.lines(shown, places, "index", "singular value / largest", "Matrix down of the second layer, trained")
 )
 orders = {}
-for ruler in ("effective_rank", "participation_ratio", "stable_rank"):
+for ruler in RULERS:
     orders[ruler] = sorted(measured, key=lambda name: -measured[name][ruler])
     print(f"{ruler:>19}: " + ", ".join(f"{name} {measured[name][ruler]:.1f}" for name in orders[ruler]))
 print(f"{len({tuple(order) for order in orders.values()})} different orders by three rulers")
@@ -225,6 +226,8 @@ agree.reveal()
 # of numbers that are not normal at all. And with what was trained.
 
 # %%
+from statistics import fmean
+
 import torch
 
 from minipolycom.learn import reference
@@ -283,9 +286,10 @@ print(f"in our record the five activations differ by {span / max(last.values()):
 handicap.compare(100 * (1 - gated / tall))
 
 # %% [markdown]
-# **Read the numbers.** The handicap by shape is about as large as all that there is to explain. So ask how much of the
-# rank of chance each matrix has kept. Below, each activation minus ReLU with the same seed, on the left in percent of
-# 128, on the right in percent of what chance gives for its shape.
+# **Read the numbers.** Compare the two percentages: what a shape takes away before anything is learnt, and all that
+# there is to explain afterwards. So ask how much of the rank of chance each matrix has kept. Below, each activation
+# minus ReLU with the same seed, on the left in percent of 128, on the right in percent of what chance gives for its
+# shape.
 
 # %%
 import torch
@@ -319,19 +323,24 @@ for title, of_chance in {"of 128": False, "of the rank of chance": True}.items()
         if arm != "relu"
     }
 figures.show(dynamics.intervals(panels, "rank minus ReLU's, %", "Rank of weights on Python's library, 95 %"))
+places = {}
 for title, lines in panels.items():
     order = sorted(lines, key=lambda arm: -lines[arm].estimate)
     print(f"{title}: " + ", ".join(f"{arm} {lines[arm].estimate:+.2f}" for arm in order))
+    for place, arm in enumerate(order, start=1):
+        places.setdefault(arm, []).append(place)
+for arm in CHANCE:
+    print(f"{arm}: place {places[arm][0]} of {len(places)} in dimensions, {places[arm][1]} in units of chance")
 
 # %% [markdown]
-# **Read the figure.** On the right only the two gated activations have moved, and they moved from beside GELU to the
-# level of the polynomial compositions. "SwiGLU has a low rank" was a statement about a narrower matrix. And look at
-# squared ReLU: it stands with PolyReLU and PolyNorm, of which it is one term.
+# **Read the figure.** Only the two gated activations move from the left to the right, for only they have another shape;
+# the two last lines say how far. "SwiGLU has a low rank" is a statement about a narrower matrix first. And look where
+# squared ReLU stands: it is one term of PolyReLU.
 #
 # ### What you have now
 #
 # - The rank of chance: the zero point of this ruler, from the shape alone.
-# - With it, the gated activations change their place.
+# - In its units two kinds of matrices can be compared; in dimensions they cannot.
 #
 # ## 4 · Equal step, equal loss
 #
@@ -372,11 +381,11 @@ for arm in paths:
     print(f"{arm:9} at the last step {rank[:, -1].mean():.2f}, at the loss {target:.3f} first {equal.mean():.2f}")
 
 # %% [markdown]
-# **Read the figure.** Each run comes from the upper right. *Within* a run a lower rank goes with a lower loss, without
-# exception: both follow the steps. That is the first correlation of this notebook that means nothing, and it has the
-# opposite sign of the one that people look for. Near the end the curves drop straight down. The learning rate is small
-# by then: the loss still gains from that, and the matrices hardly move. So at equal loss the ranks are nearly those of
-# the end.
+# **Read the figure.** Each run comes from the upper right. *Within* a run a lower rank goes with a lower loss: both
+# follow the steps. That is the first correlation of this notebook that explains nothing, and it has the opposite sign
+# of the one that people look for. Near the end the curves drop straight down. The learning rate is small by then: the
+# loss still gains from that, and the matrices hardly move. So at equal loss the ranks are nearly those of the end; the
+# lines say how nearly.
 #
 # Now the claim, by the course's rule for all its studies: intervals of paired differences, and p-values adjusted for
 # all comparisons of the study.
@@ -394,13 +403,13 @@ for number, statement in enumerate(study.statements):
 
 # %% [markdown]
 # **Read the figure.** Which way each difference points, and how surely, for the pairs that the claim names. It is a
-# claim about ranks in units of nothing: with SwiGLU among the others, part of each of its differences is the shape.
+# claim about ranks in dimensions: with SwiGLU among the others, part of each of its differences is the shape.
 # Take that off and look again at section 3, on the right.
 #
 # ### What you have now
 #
 # - Within a run rank and loss fall together; that is training, and no explanation.
-# - At equal loss the order is what it was at equal step.
+# - Equal loss is the fairer comparison; when the learning rate has run down, it is nearly the same one.
 #
 # ## 5 · What moves a rank
 #
@@ -482,10 +491,10 @@ print(f"one activation at three rates: {span:.1f}; eight activations: {among:.1f
 by_rate.reveal()
 
 # %% [markdown]
-# **Read the figure.** Both panels have the same axes. On the left one activation wanders over most of the width, and
-# its best loss lies in the middle: a higher rank is worse and a lower rank is worse. On the right, eight activations
-# huddle in a corner of it. (The record's runs are four times as long, so its losses are lower.) This is an experiment
-# and not a correlation: *you* set the rank, through the rate, and the loss did not follow.
+# **Read the figure.** Both panels have the same axes. On the left one activation wanders over a good part of the width,
+# and its best loss lies in the middle: there a higher rank is worse, and a lower one is worse, too. On the right eight
+# activations huddle in a corner. (The record's runs are four times as long, so their losses are lower.) This is an
+# experiment and not a correlation: *you* set the rank, through the rate, and the loss did not follow.
 #
 # Look through the lens at the two outer runs, layer by layer:
 #
@@ -504,12 +513,12 @@ lens
 # <summary>What you will have seen</summary>
 #
 # The matrix down loses more than the matrix up, in both runs. The stable rank differs by a larger factor, since what a
-# large rate makes is a head. And equal loss does not make ranks equal: the two have come to it by different ways.
+# large rate makes is a head. And equal loss need not make ranks equal: the two have come to it by different ways.
 #
 # </details>
 #
-# The record did this experiment, too, without meaning to. Each of its activations has a learning rate of its own; on
-# Python's library all chose one and the same, on the generated language they did not.
+# The record did this experiment, too, without meaning to. Each of its activations has a learning rate of its own, from
+# a grid. On the generated language they chose more than one:
 
 # %%
 from minipolycom.studies.records import recorded
@@ -533,9 +542,9 @@ for title, marks in panels.items():
     print(f"{title}: {', '.join(marks)}; ranks from {min(own):.1f} to {max(own):.1f}")
 
 # %% [markdown]
-# **Read the figure**, and the two ranges under it. Do they overlap? Who knows the rate of a run knows its rank rather
-# well; who knows the activation has to know the text as well. On this text the paper's order of ranks is not there to
-# be seen, and what stands in its place was decided by the grid of learning rates.
+# **Read the figure**, and the ranges under it. Do they overlap? Who knows the rate of a run may know its rank better
+# than who knows the activation. Where is PolyNorm, where is ReLU, and what rates had they chosen? An order of ranks can
+# be decided by the grid of learning rates.
 #
 # ### What you have now
 #
@@ -544,8 +553,9 @@ for title, marks in panels.items():
 #
 # ## 6 · Does rank explain loss?
 #
-# What is left is a correlation among activations, all else being equal. On Python's library all eight have the same
-# rate, so let the idea have its best chance. (This section needs the set-up cell alone.)
+# What is left is a correlation among activations, all else being equal. On Python's library the rates are more nearly
+# so, and in units of chance so are the shapes: let the idea have its best chance. (This section needs the set-up cell
+# alone.)
 
 # %% exercise="within_seed_correlation"
 
@@ -591,23 +601,30 @@ panels = {
     }
     for kind, of in {"in dimensions": rank["stdlib"], "in units of chance": rank["stdlib"] / unit}.items()
 }
-figures.show(
-    ranks.plane(panels, ["effective rank", "share of the rank of chance"], "Python's library, one rate for all")
-)
+figures.show(ranks.plane(panels, ["effective rank", "share of the rank of chance"], "Python's library, all runs"))
 pairs = {}
 for text in loss:
     for kind, of in {"in dimensions": rank[text], "in units of chance": rank[text] / unit}.items():
         pairs[f"{text}, {kind}"] = of, loss[text]
         print(f"{text:7} {kind:>18}: r = {reference('within_seed_correlation')(of, loss[text]):+.2f}")
+for text in loss:
+    rates = {rate for arm in at_the_end(text, "end", "learning_rate").T.tolist() for rate in arm}
+    print(f"{text}: learning rates {', '.join(f'{rate:g}' for rate in sorted(rates))}")
+dimensions, units = (
+    abs(float(reference("within_seed_correlation")(*pairs[f"stdlib, in {unit}"])))
+    for unit in ("dimensions", "units of chance")
+)
+print(f"with the shapes taken out, rank and loss go together {'more' if units > dimensions else 'less'} closely")
 strength.compare(float(reference("within_seed_correlation")(*pairs["stdlib, in units of chance"])))
 
 # %% [markdown]
-# **Read the figure.** Surprised? With shapes taken out of the ruler, the cloud on the right is nearly a line:
-# activations that keep more of the rank of chance have the lower losses. The paper's reviewer had looked at the left
-# panel, where the two gated ones are out of line. A notebook that had wanted to show "rank is not loss" would have
-# stopped one step earlier.
+# **Read the figure**, and the last line. On the left the two gated activations are out of line, which is what the
+# paper's reviewer saw. On the right they have been put on the scale of the others. A negative correlation there says
+# that activations that keep more of the rank of chance have lower losses. A notebook that had wanted to show "rank is
+# not loss" would have stopped one step earlier, and one that had wanted the contrary would stop here. (We chose the
+# unit on the right with the cloud in view. Whoever believes in the line has to try it on runs that nobody has seen.)
 #
-# So how sure is that line? Not twenty-four runs sure: three runs of PolyNorm are three times PolyNorm.
+# How sure is it? Not as sure as the number of marks: three runs of PolyNorm are three times PolyNorm.
 
 # %% exercise="chance_of_luck"
 
@@ -631,10 +648,10 @@ figures.show(ranks.shuffled(shuffled, "Ranks given to other activations"))
 
 # %% [markdown]
 # **Read the figure.** The grey bars are the **control**: the same ranks and the same losses, with the wrong partners.
-# With eight activations luck alone makes correlations of 0.5 and more. Whether the line that was found stands outside
-# of them, the figure says for each text.
+# With eight activations luck alone makes correlations of 0.5 and more. Where the line stands outside of them, the
+# correlation is not luck. Is it rank, then?
 #
-# On the grammar the rates differ, and section 5 has shown what a rate does to a rank. Take it out.
+# Not so fast: on the grammar the rates differ, and section 5 has shown what a rate does to a rank. Take it out.
 
 # %% exercise="partial_correlation"
 
@@ -657,8 +674,9 @@ for left_out in arms:
 
 # %% [markdown]
 # **Read the numbers.** How much of the grammar's correlation was the learning rate's is the difference between the
-# first line and the third; how much of the rest hangs on one activation, the list under it. A partial correlation takes
-# out what you thought of. The rate was recorded, so it could be thought of.
+# first line and the third; how much of the rest hangs on one activation, the list under it. "Not luck" and "not rank"
+# are two things: a shuffle breaks the tie to the rate along with the tie to the loss. A partial correlation takes out
+# what you thought of. The rate was recorded, so it could be thought of.
 #
 # ### What the record decides
 #
@@ -688,9 +706,10 @@ for number, statement in enumerate(study.statements):
 # - *Between activations at one rate*, in units of chance, a higher rank may go with a lower loss; the shuffles say how
 #   surely.
 #
-# Three questions, three signs. An explanation would have one. What could still be true is that something else makes an
-# activation good and keeps its matrices noisy, for instance that it needs less of a change in them. That would make
-# rank a symptom. Nothing here tests it; and eight activations, one width and 600 steps are what this is about.
+# An explanation would give one answer to all three, and the second has no one sign at all. What could still be true is
+# that something else makes an activation good and keeps its matrices noisy, for instance that it needs less of a change
+# in them. That would make rank a symptom. Nothing here tests it; and eight activations, one width and 600 steps are
+# what this is about.
 #
 # ### What you have now
 #
@@ -828,8 +847,9 @@ figures.show(
 #
 # - An effective rank of weights measures how far training has come from noise; shape and learning rate come before the
 #   activation.
-# - The law of chance gives the zero point. In its units the gated activations stand with the polynomial ones.
-# - Rank does not explain loss: three comparisons, three signs, and an experiment in which it did not follow.
+# - The law of chance gives the zero point; what a shape costs is no property of the activation.
+# - Rank does not explain loss: moments, rates and activations give different signs, and in an experiment the loss did
+#   not follow.
 # - The controls: rotation and factor change nothing; coins obey the law; one activation at three rates covers more than
 #   eight; shuffled partners.
 

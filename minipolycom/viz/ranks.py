@@ -65,7 +65,7 @@ def plane(
     title: str,
     joined: Collection[str] = (),
 ) -> go.Figure:
-    """Losses over ranks, a mark for each (rank, loss), a panel for each entry; in `joined` ones a line for each name."""
+    """Losses over ranks, a mark for each (rank, loss), a panel for each entry, in `joined` ones a line for a name."""
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.05)
     figure = blank(title, "", LOSS, figure, height=420)
     look, rows, legend = styles({name: None for marks in panels.values() for name in marks}), [], set()
@@ -98,8 +98,8 @@ def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> g
     for column, (name, (found, correlations)) in enumerate(panels.items(), start=1):
         shares = np.histogram(correlations, edges)[0] / len(correlations)
         figure.add_bar(
-            x=(edges[1:] + edges[:-1]) / 2, y=shares, text=[""] * len(shares), name="shuffled",
-            marker=dict(color=NEUTRAL), showlegend=column == 1, **panel(column),
+            x=(edges[1:] + edges[:-1]) / 2, y=shares, name="shuffled",
+            marker=dict(color=[NEUTRAL] * len(shares)), showlegend=column == 1, **panel(column),
         )  # fmt: skip
         figure.add_scatter(
             x=[found, found], y=[0, float(shares.max())], name="found", mode="lines", showlegend=column == 1,
