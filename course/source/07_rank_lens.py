@@ -17,7 +17,7 @@
 # %% setup=true
 
 # %% [markdown]
-# ## 1 · Two above three
+# ## 1 · High at first, then falling
 #
 # A feed-forward layer has a matrix up and a matrix down. Take the singular values of each: how many directions does it
 # really use? The **effective rank** answers with a number between 1 and the width. Here it is for five activations, in
@@ -50,11 +50,9 @@ from minipolycom.viz.widgets import choose
 lower_start = choose(
     "SwiGLU's matrices have a lower effective rank than the others' before training. Why?",
     {
-        "its entries are smaller": "A factor on all entries is a factor on all singular values, and drops out of their "
-        "shares.",
+        "its entries are smaller": "A factor on all entries is a factor on all singular values. Shares do not see it.",
         "its matrices have another shape": "341 x 128 in the place of 512 x 128, to pay for the gate. Section 3 "
-        "predicts the "
-        "difference, from the shape and nothing else.",
+        "predicts the difference, from the shape and nothing else.",
         "the gate multiplies": "It does, but these are weights. Nothing has gone through them yet.",
         "luck": "Then the seeds would differ as much. Their bands are hardly to be seen.",
     },
@@ -404,7 +402,7 @@ for number, statement in enumerate(study.statements):
 # %% [markdown]
 # **Read the figure.** Which way each difference points, and how surely, for the pairs that the claim names. It is a
 # claim about ranks in dimensions: with SwiGLU among the others, part of each of its differences is the shape.
-# Take that off and look again at section 3, on the right.
+# Section 3 has them without it, on the right.
 #
 # ### What you have now
 #
@@ -422,9 +420,8 @@ from minipolycom.viz.widgets import choose
 by_rate = choose(
     "PolyNorm at the learning rates 0.001, 0.004 and 0.016. What happens to rank and loss as the rate grows?",
     {
-        "rank falls, loss falls": "From the first to the second. The largest rate is too large for the loss, and does "
-        "not "
-        "stop there for the rank.",
+        "rank falls, loss falls": "From the first to the second. The largest rate is too large for the loss, and the "
+        "rank goes on falling.",
         "rank falls, loss falls and rises again": "Larger steps move the matrices farther from noise, whether that "
         "helps or not.",
         "rank stays, loss falls and rises again": "That would make rank a mark of the activation.",
@@ -493,8 +490,11 @@ by_rate.reveal()
 # %% [markdown]
 # **Read the figure.** Both panels have the same axes. On the left one activation wanders over a good part of the width,
 # and its best loss lies in the middle: there a higher rank is worse, and a lower one is worse, too. On the right eight
-# activations huddle in a corner. (The record's runs are four times as long, so their losses are lower.) This is an
-# experiment and not a correlation: *you* set the rank, through the rate, and the loss did not follow.
+# activations huddle in a corner. (The record's runs are four times as long, so their losses are lower.)
+#
+# This is an experiment and not a correlation: *you* moved the rank. The handle was a clumsy one, for a learning rate
+# moves much besides. So it does not show that a rank does nothing. It does show that a higher rank need not bring a
+# lower loss, and that two ranks can be compared only where the rates are equal.
 #
 # Look through the lens at the two outer runs, layer by layer:
 #
@@ -544,11 +544,12 @@ for title, marks in panels.items():
 # %% [markdown]
 # **Read the figure**, and the ranges under it. Do they overlap? Who knows the rate of a run may know its rank better
 # than who knows the activation. Where is PolyNorm, where is ReLU, and what rates had they chosen? An order of ranks can
-# be decided by the grid of learning rates.
+# be decided by the grid of learning rates. (The paper's models were all trained with the same settings, learning rate
+# included, so this confounder is ours and not theirs. The shape is theirs, too.)
 #
 # ### What you have now
 #
-# - An intervention: rank moved on purpose, by much, and the loss did not go along.
+# - Rank moved on purpose, by much, and the loss did not go along with it.
 # - A confounder by name. Whoever compares ranks compares steps, unless the rates are equal.
 #
 # ## 6 · Does rank explain loss?
@@ -618,11 +619,11 @@ print(f"with the shapes taken out, rank and loss go together {'more' if units > 
 strength.compare(float(reference("within_seed_correlation")(*pairs["stdlib, in units of chance"])))
 
 # %% [markdown]
-# **Read the figure**, and the last line. On the left the two gated activations are out of line, which is what the
-# paper's reviewer saw. On the right they have been put on the scale of the others. A negative correlation there says
-# that activations that keep more of the rank of chance have lower losses. A notebook that had wanted to show "rank is
-# not loss" would have stopped one step earlier, and one that had wanted the contrary would stop here. (We chose the
-# unit on the right with the cloud in view. Whoever believes in the line has to try it on runs that nobody has seen.)
+# **Read the figure**, and the last line before the guess. On the left two of the eight are measured with another ruler;
+# on the right all are on one scale. A negative correlation there says that activations that keep more of the rank of
+# chance have lower losses. A notebook that had wanted to show "rank is not loss" would have stopped one step earlier,
+# and one that had wanted the contrary would stop here. (We chose the unit on the right with the cloud in view. Whoever
+# believes in the line has to try it on runs that nobody has seen.)
 #
 # How sure is it? Not as sure as the number of marks: three runs of PolyNorm are three times PolyNorm.
 
@@ -701,8 +702,7 @@ for number, statement in enumerate(study.statements):
 # loss?
 #
 # - *Between moments of a run* a lower rank goes with a lower loss. That is training.
-# - *Between learning rates* the rank runs one way, and the loss down and up again. Rank set on purpose does not set the
-#   loss.
+# - *Between learning rates* the rank runs one way, and the loss down and up again.
 # - *Between activations at one rate*, in units of chance, a higher rank may go with a lower loss; the shuffles say how
 #   surely.
 #
@@ -713,8 +713,7 @@ for number, statement in enumerate(study.statements):
 #
 # ### What you have now
 #
-# - A correlation with its luck, its confounder, and an experiment beside it. Only the last one could have shown a
-#   cause.
+# - A correlation with its luck and its confounder, and an experiment beside it.
 #
 # ## 7 · Layers that are alike
 #
