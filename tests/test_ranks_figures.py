@@ -72,7 +72,8 @@ def test_each_run_is_a_mark_in_the_colour_of_its_activation() -> None:
         ("gelu", "x2"),
     ]
     assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == ("rank", "share")
-    assert figure.layout.yaxis2.matches == "y"
+    assert figure.layout.yaxis.range == figure.layout.yaxis2.range
+    assert len({one.marker.symbol for one in figure.data}) == 3  # not by colour alone
     assert table(figure).loc["swiglu"].to_numpy().tolist() == [["a", 108.0, 1.0], ["b", 108.0, 1.0]]
     assert "relu, a: 109.5, 1.375" in alt(figure)
 

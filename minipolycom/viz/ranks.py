@@ -14,6 +14,7 @@ from minipolycom.viz.figures import LOSS
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
 RANK = "effective rank"
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
 
 
 def through_training(runs: Mapping[str, Mapping[int, Mapping[Real, Real]]], title: str) -> go.Figure:
@@ -46,11 +47,10 @@ def chance_law(
     figure.add_scatter(
         x=list(ratios), y=list(shares), name="law of chance", mode="lines", line=dict(color=NEUTRAL, width=2.5)
     )
-    symbols = ("circle", "diamond", "square", "triangle-up", "x", "star")
     for place, (name, (ratio, share)) in enumerate(matrices.items()):
         figure.add_scatter(
             x=[ratio], y=[share], name=name, mode="markers",
-            marker=dict(size=11, symbol=symbols[place % len(symbols)], color=list(PALETTE.values())[place % 8]),
+            marker=dict(size=11, symbol=SYMBOLS[place % 8], color=list(PALETTE.values())[place % 8]),
         )  # fmt: skip
     figure.update_layout(hovermode="closest")
     told = "; ".join(f"{name}: {share:.3f} at {ratio:.2f}" for name, (ratio, share) in matrices.items())
@@ -75,12 +75,15 @@ def plane(
             figure.add_scatter(
                 x=[rank for rank, _ in pairs], y=[loss for _, loss in pairs], name=name, legendgroup=name,
                 mode="lines+markers" if kind in joined else "markers", showlegend=name not in legend,
-                line=dict(color=colour, dash=dash, width=2), marker=dict(size=9, color=faint(colour, 0.8)),
-                **panel(column),
+                line=dict(color=colour, dash=dash, width=2), **panel(column),
+                marker=dict(size=9, color=faint(colour, 0.8), symbol=SYMBOLS[list(look).index(name) % 8]),
             )  # fmt: skip
             legend.add(name)
             rows += [(name, kind, rank, loss) for rank, loss in pairs]
         figure.update_layout({f"xaxis{'' if column == 1 else column}_title": xlabel})
+    losses = [loss for *_, loss in rows]
+    margin = 0.06 * (max(losses) - min(losses))
+    figure.update_yaxes(range=[min(losses) - margin, max(losses) + margin])
     figure.update_layout(hovermode="closest")
     head_panels(figure)
     numbers = pd.DataFrame(rows, columns=["name", "panel", "rank", "loss"]).set_index("name")
