@@ -29,7 +29,7 @@ learn: $(VENV)/.lab
 	$(BIN)/minipolycom lab $(ARGS)
 
 # The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks.
-SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.spectral,minipolycom.ssl,minipolycom.text,minipolycom.viz
+SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.reshaping,minipolycom.spectral,minipolycom.ssl,minipolycom.text,minipolycom.viz
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
@@ -60,7 +60,7 @@ wheel: | $(BIN)/python
 
 # Untouched and solved notebooks differ in the exercises alone: on other versions the solved ones say enough.
 colab: $(VENV)-colab/.ready
-	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures ranks_figures collapse_figures mechanism_figures leaderboard_figures costs_figures widgets cockpit collapse text course) -k "not untouched" $(ARGS)
+	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures ranks_figures collapse_figures mechanism_figures leaderboard_figures bridge_figures costs_figures widgets cockpit collapse text course) -k "not untouched" $(ARGS)
 
 $(VENV)-colab/.ready: pyproject.toml tests/colab.txt
 	$(PYTHON) -m venv --clear $(VENV)-colab

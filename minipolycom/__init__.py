@@ -1,7 +1,7 @@
 """minipolycom: measure for yourself what polynomial activations and a rank difference do.
 
 Reading order: activations -> fused -> model -> spectral -> approximation -> text -> train -> record -> runs ->
-branch -> evaluate -> export -> ssl -> viz -> studies -> learn.
+branch -> evaluate -> export -> ssl -> reshaping -> viz -> studies -> learn.
 
 Axis letters, the same in every signature and as suffixes inside functions:
 

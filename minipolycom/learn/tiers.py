@@ -160,6 +160,17 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=300, minutes=2.6, memory=1),
         "gpu": Cost(steps=300),
     },
+    # 14: models of 0.13 million parameters on bytes, 16 windows of 64 a step; one, then 4 arms with 3 rates and 3 seeds
+    "one_small_model": {
+        "smoke": Cost(steps=4, minutes=0.1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.1, memory=1),
+        "gpu": Cost(steps=150),
+    },
+    "reshaped_trainings": {
+        "smoke": Cost(steps=3, minutes=0.4, memory=1),
+        "cpu": Cost(steps=100, minutes=1.7, memory=1.1),
+        "gpu": Cost(steps=100),
+    },
 }
 """The cost of each heavy cell, by the name in its mark `cost="..."`, at every tier."""
 

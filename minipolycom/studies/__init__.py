@@ -10,6 +10,7 @@
     published    curves that papers have published, in course/reference/papers
     results      course/RESULTS.md and the paper map's statuses, from the records
     leaderboard  variants of a reader's own under the recorded protocol, beside what was recorded
+    writeup      a page about an experiment of a reader's own
     commands     `minipolycom reproduce`
 
 The figures are in `minipolycom.viz.studies`.

@@ -14,6 +14,7 @@ from minipolycom.learn.exercises import (
     nb11_four_methods_one_mechanism,
     nb12_spectral_filters,
     nb13_design_a_variant,
+    nb14_bridge,
 )
 
 EXERCISES: dict[str, Exercise] = {
@@ -31,6 +32,7 @@ EXERCISES: dict[str, Exercise] = {
         nb11_four_methods_one_mechanism,
         nb12_spectral_filters,
         nb13_design_a_variant,
+        nb14_bridge,
     )
     for exercise in notebook.EXERCISES
 }
