@@ -60,7 +60,7 @@ wheel: | $(BIN)/python
 
 # Untouched and solved notebooks differ in the exercises alone: on other versions the solved ones say enough.
 colab: $(VENV)-colab/.ready
-	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures ranks_figures collapse_figures mechanism_figures leaderboard_figures bridge_figures costs_figures widgets cockpit collapse text course) -k "not untouched" $(ARGS)
+	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures ranks_figures collapse_figures mechanism_figures leaderboard_figures bridge_figures ablations_figures costs_figures widgets cockpit collapse text course) -k "not untouched" $(ARGS)
 
 $(VENV)-colab/.ready: pyproject.toml tests/colab.txt
 	$(PYTHON) -m venv --clear $(VENV)-colab

@@ -96,6 +96,17 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=7, minutes=0.3, memory=1.5),
         "gpu": Cost(steps=7),
     },
+    # 09: models of 0.46 million parameters, 16 windows of 128 bytes a step; three rates and three seeds; three seeds
+    "own_activation": {
+        "smoke": Cost(steps=6, minutes=0.3, memory=1),
+        "cpu": Cost(steps=600),
+        "gpu": Cost(steps=600),
+    },
+    "placebo": {
+        "smoke": Cost(steps=6, minutes=0.2, memory=1),
+        "cpu": Cost(steps=600),
+        "gpu": Cost(steps=600),
+    },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
     "two_dimensions": {
         "smoke": Cost(steps=6, minutes=0.1, memory=1),

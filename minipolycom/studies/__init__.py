@@ -9,6 +9,7 @@
     records      what is kept: two small files per study and tier in course/reference/studies
     published    curves that papers have published, in course/reference/papers
     results      course/RESULTS.md and the paper map's statuses, from the records
+    ablations    what was recorded of the family's members, and an activation of a reader's own beside it
     leaderboard  variants of a reader's own under the recorded protocol, beside what was recorded
     writeup      a page about an experiment of a reader's own
     commands     `minipolycom reproduce`
