@@ -29,7 +29,7 @@ learn: $(VENV)/.lab
 	$(BIN)/minipolycom lab $(ARGS)
 
 # The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks.
-SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.reshaping,minipolycom.spectral,minipolycom.ssl,minipolycom.text,minipolycom.viz
+SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.reshaping,minipolycom.spectral,minipolycom.ssl,minipolycom.studies,minipolycom.text,minipolycom.viz
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
