@@ -1,13 +1,17 @@
 # make learn   from nothing to JupyterLab at the course
 # make test    from nothing to every test
 #
-# PYTHON names another Python, VENV another environment, ARGS goes to JupyterLab or pytest; pip's own settings
-# (PIP_CONSTRAINT, PIP_INDEX_URL, ...) are honoured. What is installed is remembered: a second call starts at once.
+# PYTHON names another Python, VENV another environment, ARGS goes to JupyterLab or pytest, JOBS tests run side by side;
+# pip's own settings (PIP_CONSTRAINT, PIP_INDEX_URL, ...) are honoured. What is installed is remembered: a second call starts at once.
 
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+JOBS   ?= 2
 BIN    := $(VENV)/bin
+
+# Some files take minutes and most take seconds: who is done takes over what the other has not begun.
+PARALLEL := -n $(JOBS) --dist worksteal
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -32,8 +36,8 @@ learn: $(VENV)/.lab
 SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.reshaping,minipolycom.spectral,minipolycom.ssl,minipolycom.studies,minipolycom.text,minipolycom.viz
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not compile" --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
-	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(ARGS)
+	$(BIN)/python -m pytest -m "not compile" $(PARALLEL) --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
+	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(PARALLEL) $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "minipolycom needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one that is: make learn PYTHON=python3.12"; exit 1; }
@@ -60,11 +64,11 @@ wheel: | $(BIN)/python
 
 # Untouched and solved notebooks differ in the exercises alone: on other versions the solved ones say enough.
 colab: $(VENV)-colab/.ready
-	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions approximation_figures dynamics_figures ranks_figures collapse_figures mechanism_figures leaderboard_figures bridge_figures ablations_figures costs_figures widgets cockpit collapse text course) -k "not untouched" $(ARGS)
+	$(VENV)-colab/bin/python -m pytest $(patsubst %,tests/test_%.py,viz recorded branches anatomy compositions widgets cockpit collapse text course) $(wildcard tests/test_*_figures.py) $(PARALLEL) -k "not untouched" $(ARGS)
 
 $(VENV)-colab/.ready: pyproject.toml tests/colab.txt
 	$(PYTHON) -m venv --clear $(VENV)-colab
-	$(VENV)-colab/bin/python -m pip install -c tests/colab.txt -e . pytest pytest-timeout hypothesis nbclient
+	$(VENV)-colab/bin/python -m pip install -c tests/colab.txt -e . pytest pytest-timeout pytest-xdist hypothesis nbclient
 	@touch $@
 
 classic: $(VENV)-classic/.ready
