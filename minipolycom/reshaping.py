@@ -57,11 +57,11 @@ def absorbed(down_DF: Float[Tensor, "D F"], w_FF: Float[Tensor, "F F"]) -> Float
 
 
 class Then(nn.Module):
-    """An activation, and a fixed matrix after it."""
+    """A copy of an activation, and a fixed matrix after it."""
 
     def __init__(self, activation: nn.Module, matrix_FF: Float[Tensor, "F F"]):
         super().__init__()
-        self.activation = activation
+        self.activation = copy.deepcopy(activation)  # layers made from one must not share it: they would be one layer
         self.register_buffer("matrix", matrix_FF.contiguous())  # as a file of weights needs it
 
     def forward(self, x: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch F"]:
@@ -69,7 +69,7 @@ class Then(nn.Module):
 
 
 class Reshaped(nn.Module):
-    """An activation, and after it a power filter that follows the spectrum of what passes during training.
+    """A copy of an activation, and after it a power filter that follows the spectrum of what passes during training.
 
     Mean and covariance of the hidden rows are averaged over batches, with `memory` as the weight of what was there, and
     W is made anew after every `every`-th one. A batch goes through the W of those *before* it: within its own, what is
@@ -79,7 +79,8 @@ class Reshaped(nn.Module):
     def __init__(self, activation: nn.Module, width: int, sigma: float, *, memory: float = 0.9, every: int = 5):
         super().__init__()
         check_at_least("every", every, 1)
-        self.activation, self.sigma, self.memory, self.every = activation, sigma, memory, every
+        self.activation = copy.deepcopy(activation)
+        self.sigma, self.memory, self.every = sigma, memory, every
         self.register_buffer("matrix", torch.eye(width))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("covariance", torch.zeros(width, width))

@@ -1,6 +1,7 @@
 """A filter behind an activation: it changes the rank and nothing else, and can be taken back."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -107,6 +108,19 @@ def test_folded_a_model_computes_the_same_and_shows_the_bare_activation(model: G
     assert type(bare.blocks[0].feed_forward.activation) is nn.GELU
     assert type(filtered.blocks[0].feed_forward.activation) is Then
     torch.testing.assert_close(hidden_rows(bare, tokens)[0].float(), hidden_rows(model, tokens)[0])
+
+
+@pytest.mark.parametrize(
+    "make", [partial(Then, nn.GELU(), torch.eye(WIDTH)), partial(Reshaped, nn.GELU(), WIDTH, -0.5)]
+)
+def test_layers_made_from_one_activation_are_still_two(
+    make, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "made", make)
+    model = GPT(GPTConfig(activation="made", **SHAPE), seed=3).eval()
+    ranks = hidden_ranks(model, tokens)
+    assert len(ranks) == len(model.blocks)
+    assert hidden_ranks(folded(model), tokens) == pytest.approx(ranks, rel=1e-4)  # here the matrices are identities
 
 
 def test_a_reshaped_activation_follows_the_spectrum_of_the_batches_before(rows: torch.Tensor) -> None:

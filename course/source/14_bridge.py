@@ -2,13 +2,14 @@
 # **By the end you will have shown** that the effective rank of a hidden layer can be given *any* value without changing one
 # prediction of the model, so that rank by itself explains no loss. You will have changed the rank of an activation *and
 # nothing else*, in training, by a rule for the verdict that you wrote before. And the controls: a random rotation, which
-# leaves every rank as it is and ruins a trained model; and eight names dealt out at random, which correlate as strongly
-# as the real ones.
+# leaves every rank as it is and ruins a trained model; and eight losses dealt out at random, which say how strong a
+# correlation has to be to mean anything.
 #
-# Two papers meet here. One says that polynomial activations train better, and shows weights of higher rank (PolyCom, ICLR
-# 2025). The other says that methods without labels work because one branch has a higher rank than the other (RDM, ICLR
-# 2023). Neither says that a *language model* is better the more rank its activation makes. It is the sentence that one
-# would like to write after reading both.
+# Two papers meet here. One says that polynomial activations train better; their weights have the highest effective rank
+# in its figure 6, as a reviewer reads it (PolyCom, ICLR 2025). The other says that methods without labels work because one
+# branch has a higher rank than the other (RDM, ICLR 2023). Neither says that a *language model* is better the more rank its
+# activation makes. It is the sentence that one would like to write after reading both. Notebook 07 has asked it of
+# *weights*; here it is asked of what passes through them, and by experiment.
 #
 # On the way you will
 #
@@ -47,7 +48,7 @@ sign = choose(
     {
         seen: "It would be the sentence that joins the two papers.",
         unseen: "The points on the right do not fall.",
-        "yes, but only those without a gate": "The gated ones do add less. Take them away and look again.",
+        "yes, but only those without a gate": "A gate makes the layer narrower. The lines below leave those two out.",
     },
     right=seen if story["verdict"] == "holds" else unseen,
 )
@@ -78,12 +79,16 @@ observed = float(reference("spearman")(added, mean_loss))
 gateless = [place for place, arm in enumerate(ranks) if arm not in ("swiglu", "geglu")]
 print(f"Spearman's correlation of added rank with loss, {len(ranks)} activations: {observed:+.2f}")
 print(f"the {len(gateless)} without a gate: {float(reference('spearman')(added[gateless], mean_loss[gateless])):+.2f}")
-print(f"the record, by the rule of the course: {story['verdict']}: {story['text']}")
+(by_seed,) = story["comparisons"]
+print(
+    f"seed by seed, as recorded: {by_seed['estimate']:+.2f}, 95 % from {by_seed['low']:+.2f} to {by_seed['high']:+.2f}"
+)
+print(f"{story['verdict']}: {story['text']}")
 
 # %% [markdown]
-# Is that number large? The record has three seeds, and asks how the correlation scatters from seed to seed. But seeds are
-# not what there is too little of: the same eight activations stand in all three. A sentence about *activations* has eight
-# points.
+# Is that number large? The last interval says how the correlation scatters from seed to seed. But seeds are not what there
+# is too little of: the same eight activations stand in all of them. A sentence about *activations* has eight points,
+# however many seeds there are.
 
 # %% exercise="shuffled_interval"
 
@@ -111,12 +116,13 @@ chance = (places[orders] * places).mean(dim=1)
 figures.show(bridge.shuffled(chance, observed, (low, high)))
 inside = "is inside it" if low <= observed <= high else "is outside"
 print(f"chance: {low:+.2f} to {high:+.2f}; the recorded {observed:+.2f} {inside}")
+print(f"±0.6 or more comes of {(chance.abs() >= 0.6).double().mean():.0%} of the deals")
 strong.compare(high)
 
 # %% [markdown]
 # **Read the figure.** Chance alone makes correlations that one would call strong. Among eight points nothing weaker than the
-# two bounds could stand out. So the record does not say "rank hurts"; it says that *looking at eight activations cannot
-# answer the question*. Two other things are wrong with it, too:
+# two bounds could stand out. So from a correlation between them follows neither "rank helps" nor "rank hurts": *looking at
+# eight activations cannot answer the question*. Two other things are wrong with it, too:
 #
 # - Activations differ in more than the rank. A gate makes the hidden layer narrower; the norm in PolyNorm changes the size.
 # - The ruler has an end. The record measures 256 tokens, so that no rank above 255 can be seen.
@@ -152,27 +158,33 @@ for width, where in (
 
 # %% [markdown]
 # Check it by brute force: Gaussian inputs with 8 directions, 512 units with weights of their own. Count singular values that
-# are not rounding.
+# are not rounding, beside the monomials of each degree.
 
 # %%
+from math import comb
+
 import torch
 
 from minipolycom import polynorm, singular_values
 
 generator = torch.Generator().manual_seed(0)
-weights = torch.nn.functional.normalize(torch.randn(512, 8, dtype=torch.float64, generator=generator), dim=1)
+weights = torch.randn(512, 8, dtype=torch.float64, generator=generator)
 x = torch.randn(1024, 8, dtype=torch.float64, generator=generator) @ weights.T
 thirds, zero = torch.full((3,), 1 / 3, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-for name, hidden in {
-    "x": x, "x²": x**2, "x³": x**3, "x + x² + x³": x + x**2 + x**3, "PolyNorm": polynorm(x, thirds, zero, 0.0),
-    "ReLU": x.relu(),
-}.items():  # fmt: skip
+of_degree = [comb(8 + p - 1, p) for p in (1, 2, 3)]
+for name, hidden, monomials in (
+    ("x", x, of_degree[0]), ("x²", x**2, of_degree[1]), ("x³", x**3, of_degree[2]),
+    ("x + x² + x³", x + x**2 + x**3, sum(of_degree)), ("PolyNorm", polynorm(x, thirds, zero, 0.0), sum(of_degree)),
+    ("ReLU", x.relu(), "no end of"),
+):  # fmt: skip
     sizes = singular_values(hidden, centre=False)
-    print(f"{name:>12}: {int((sizes > 1e-9 * sizes[0]).sum()):3d} independent directions")
+    found = int((sizes > 1e-9 * sizes[0]).sum())
+    print(f"{name:>12}: {found:3d} independent directions, {monomials} monomials")
+    assert found == (512 if name == "ReLU" else monomials)
 
 # %% [markdown]
 # The count is right, for PolyNorm as well: its norms scale rows and add no columns. And ReLU, no polynomial, fills
-# everything. (Notebook 01 has the extreme case, one input.)
+# all 512. (Notebook 01 has the extreme case, one input.)
 #
 # A direction that exists may still be tiny. The *effective* rank weighs them by size, and that can be computed, too.
 
@@ -220,18 +232,58 @@ for r in widths:
         sizes = torch.linalg.eigvalsh(covariance).clamp_min(0).sqrt()
         predicted.setdefault(name, []).append(float(effective_rank(sizes)))
 figures.show(bridge.growth(widths, predicted, measured))
-off = max(abs(m / p - 1) for name in polynomials for m, p in zip(measured[name], predicted[name], strict=True))
-print(f"measured and predicted differ by at most {off:.0%}")
+off = {name: [m / p - 1 for m, p in zip(measured[name], predicted[name], strict=True)] for name in polynomials}
+print(f"powers, measured beside predicted: at most {max(abs(o) for p in ('x', 'x²', 'x³') for o in off[p]):.1%} off")
+print("PolyNorm: " + ", ".join(f"{o:+.1%} at r = {r}" for r, o in zip(widths, off["polynorm"], strict=True)))
+print(
+    "ahead: " + ", ".join(f"{max(('x²', 'x³'), key=lambda p: measured[p][i])} at r = {r}" for i, r in enumerate(widths))
+)
+beside_relu = [p / q - 1 for p, q in zip(measured["polynorm"], measured["relu"], strict=True)]
+print("PolyNorm beside ReLU: " + ", ".join(f"{b:+.0%} at r = {r}" for r, b in zip(widths, beside_relu, strict=True)))
 most.reveal()
 
 # %% [markdown]
-# **Read the figure.** Lines are your formula, marks are measured on 4096 tokens. Of the powers, the cube is ahead as long as
-# directions are few: then those it makes are what counts. From about 32 on there is room for no more, and what counts is how little is left
-# in the old ones. Then the *square* leads, which has no linear part.
+# **Read the figure**, and the lines under it. Curves are your formula, marks are measured on 4096 tokens. Of the powers, the
+# cube is ahead as long as directions are few: then those it makes are what counts. Later there is room for no more, and
+# what counts is how little is left in the old ones. Then the *square* leads, which has no linear part.
 #
-# PolyNorm is no polynomial, yet a formula with a fixed size for each power is nearly right: over a long row of a Gaussian
-# the mean square of $x$, $x^2$ and $x^3$ hardly varies (1, 3, 15). From 8 directions on PolyNorm and ReLU come out alike. **There is nothing
-# special about a polynomial as a maker of rank.**
+# PolyNorm is no polynomial. The formula gives each power one fixed size, the root of its mean square (1, 3 and 15), and
+# PolyNorm divides by that of the token's own row. A row's mean square is $|z|^2 / r$ in the mean over units, which varies
+# from token to token by a share of $\sqrt{2/r}$. So the formula is off where directions are few, and the second line says
+# from how many on it is as good as for the powers.
+#
+# The last line is the sober one. With two or four directions ReLU makes far more rank than PolyNorm, since it has no ceiling;
+# with many they come out nearly alike. **There is nothing special about a polynomial as a maker of rank.**
+#
+# What does such a rank consist of? Look at one spectrum, with 16 directions, before and behind.
+
+# %%
+import torch
+
+from minipolycom import polynorm, singular_values
+from minipolycom.learn import reference
+from minipolycom.viz import figures
+
+generator, third = torch.Generator().manual_seed(0), 1 / 3
+weights = torch.nn.functional.normalize(torch.randn(256, 16, generator=generator), dim=1)
+x = torch.randn(4096, 16, generator=generator) @ weights.T
+fixed = torch.tensor([third, third / 3**0.5, third / 15**0.5]).double()
+covariance = reference("hidden_covariance")((weights @ weights.T).double(), fixed)
+spectra = {
+    "x": singular_values(x, centre=True),
+    "PolyNorm, your formula": torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0).sqrt(),
+    "polynorm": singular_values(polynorm(x, torch.full((3,), third), torch.zeros(1)), centre=True),
+    "relu": singular_values(x.relu(), centre=True),
+}
+shown = {name: (sizes / sizes[0]).where(sizes > 1e-5 * sizes[0], torch.nan) for name, sizes in spectra.items()}
+figures.show(
+    figures.lines(shown, range(1, 257), "direction", "size / largest", "A spectrum before and behind", log="y")
+)
+
+# %% [markdown]
+# **Read the figure.** Sixteen old directions stay on top, and behind each function there is a step down to the new ones:
+# for PolyNorm, squares and cubes at about a tenth of the size. They are many, so they make up most of the *effective* rank;
+# they are small, so a network has to turn them up before they do anything. A polynomial and ReLU draw the same picture.
 #
 # Now the controls. Where must nothing happen?
 
@@ -265,6 +317,9 @@ controls = {
     "PolyNorm, full rank": (rank(white), rank(polynorm(white, thirds, zero))),
 }
 figures.show(bridge.arrows(controls, "Rank before and behind, 16 directions in 256 units"))
+for name in ("cube", "PolyNorm"):
+    quiet, louder = controls[name][1], controls[f"{name}, loud rows"][1]
+    print(f"{name:>8}: rank {quiet:.0f} behind it, {louder:.0f} with loud rows")
 
 # %% [markdown]
 # **Read the figure.**
@@ -272,14 +327,16 @@ figures.show(bridge.arrows(controls, "Rank before and behind, 16 directions in 2
 # - A rotation changes nothing; a linear map can lower the rank and never raise it above 16.
 # - Behind a full rank there is nothing to gain: the diamond stays, or falls back. So "it raises the rank" is as much a
 #   statement about the *input* as about the activation.
-# - **Loud rows.** Give each token a size of its own, as tokens have it in front of a norm, with a few very large ones. The
-#   cube then sees these few tokens and nothing else, and makes *less* rank than it got. PolyNorm does not see the size of a
-#   row: its diamond is where it was before. Here is something in which it differs from a bare power, and it is the norm.
+# - **Loud rows.** Give each token a size of its own, with a few very large ones. The cube then sees hardly more than these
+#   few tokens, and nearly all of the rank that it made is gone. PolyNorm does not see the size of a row: its diamond is
+#   where it was before. Here is something in which it differs from a bare power, and it is the norm. (In our transformer,
+#   as in the paper's, an RMSNorm stands before the feed-forward layer, so that rows come in at nearly one loudness. Do not
+#   expect as much there.)
 #
 # ### What you have now
 #
 # - A power makes $\binom{r+p-1}{p}$ directions; how large they are follows from $\rho$, $\rho^2$, $\rho^3$.
-# - PolyNorm makes about as much rank as ReLU, and keeps it where tokens differ in size.
+# - With many directions PolyNorm makes about as much rank as ReLU, and it keeps that where tokens differ in size.
 #
 # ## 3 · Rank without any consequence
 #
@@ -309,6 +366,8 @@ small = fit(text, shape, settings, name="gelu", out=f"runs/14_bridge/small, {ste
 # Put it between the activation and the matrix `down` behind it. The model was not trained for that.
 
 # %%
+from statistics import fmean
+
 import torch
 
 from minipolycom.evaluate import evaluate
@@ -321,15 +380,16 @@ tokens = fixed_tokens(text, 256)  # 2048 of them
 covariances = [torch.cov(rows.double().T) for rows in hidden_rows(small, tokens)]
 turns = [torch.linalg.qr(torch.randn(256, 256, generator=torch.Generator().manual_seed(k))).Q for k in (0, 1)]
 maps = {
-    f"σ = {sigma:+g}": [reference("reshaping_matrix")(covariance, sigma) for covariance in covariances]
+    f"σ = {sigma}": [reference("reshaping_matrix")(covariance, sigma) for covariance in covariances]
     for sigma in (1, 0.5, 0, -0.5, -1)
 }
 
 
 def measured(name, matrices, absorb):
-    """The name, the rank of the first layer and the loss of the model with these matrices in it."""
+    """The name, the mean rank of the layers and the loss of the model with these matrices in it."""
     changed = inserted(small, matrices, absorb=absorb)
-    return name, hidden_ranks(changed, tokens)[0], evaluate(changed, text, windows=windows, progress=False)["loss"]
+    loss = evaluate(changed, text, windows=windows, progress=False)["loss"]
+    return name, fmean(hidden_ranks(changed, tokens)), loss
 
 
 left_as_it_is = [measured(name, matrices, False) for name, matrices in maps.items()]
@@ -359,19 +419,20 @@ turned_loss
 from minipolycom.viz import bridge, figures
 
 taken_back = [measured(name, matrices, True) for name, matrices in maps.items()]
-rotated = [measured("not turned", maps["σ = +0"], False), measured("turned", turns, False)]
+rotated = [measured("not turned", maps["σ = 0"], False), measured("turned", turns, False)]
 groups = {
     "filter, nothing else": left_as_it_is,
     "filter, taken back by the next matrix": taken_back,
     "rotation": rotated,
 }
 figures.show(bridge.plane(groups, "One trained model, its rank changed"))
-apart = [loss for _, _, loss in taken_back]
-print(f"taken back: ranks from {min(r for _, r, _ in taken_back):.0f} to {max(r for _, r, _ in taken_back):.0f}")
-print(f"and losses that differ by {max(apart) - min(apart):.0e} nats")
+found, same = [rank for _, rank, _ in taken_back], [loss for *_, loss in taken_back]
+print(
+    f"taken back: ranks from {min(found):.0f} to {max(found):.0f} of 256, losses {max(same) - min(same):.0e} nats apart"
+)
 back = measured("turned and turned back", turns, True)
 print(f"rotation, taken back: rank {back[1]:.1f}, loss {back[2]:.3f}")
-assert max(apart) - min(apart) < 1e-6
+assert max(same) - min(same) < 1e-6
 turned_loss.reveal()
 
 # %% [markdown]
@@ -388,6 +449,34 @@ turned_loss.reveal()
 # layer. Whoever explains the loss of a *trained* model by that rank explains it by a choice of coordinates. (The number of
 # directions that exist, section 2, is not such a choice: it stays.)
 #
+# "But no network has such a matrix there!" Then without one. ReLU lets a positive factor through: multiply what goes into a
+# unit by $c$, and divide what the next matrix reads from it by $c$. Give each unit a factor of its own, in a plain model
+# that was never trained.
+
+# %%
+import torch
+
+from minipolycom import GPT, GPTConfig, TokenData
+from minipolycom.record import fixed_tokens
+from minipolycom.reshaping import hidden_ranks
+
+tokens = fixed_tokens(TokenData("stdlib", context=64, batch_size=16), 256)
+plain = GPT(GPTConfig(activation="relu", d_model=64, n_layers=2, n_heads=4, context=64)).double().requires_grad_(False)
+before, ranks_before = plain(tokens), hidden_ranks(plain, tokens)
+for layer in (block.feed_forward for block in plain.blocks):
+    factors = torch.randn(256, generator=torch.Generator().manual_seed(0)).double().mul(2).exp()
+    layer.up.weight *= factors[:, None]
+    layer.down.weight /= factors
+for number, ranks in enumerate(zip(ranks_before, hidden_ranks(plain, tokens), strict=True), start=1):
+    print(f"layer {number}: effective rank {ranks[0]:.0f} before, {ranks[1]:.0f} after")
+difference = (plain(tokens) - before).abs().max()
+print(f"largest difference of any output: {difference:.0e}")
+assert difference < 1e-9
+
+# %% [markdown]
+# Matrices of the same shapes, the same function, other ranks. (The same goes for ranks of *weights*, notebook 07: the factors
+# stand in them.)
+#
 # ### What you have now
 #
 # - The effective rank of a hidden layer is no property of what the network computes.
@@ -403,7 +492,7 @@ turned_loss.reveal()
 #
 # The protocol is written before the run, so here it is:
 #
-# 1. Each arm has a learning rate of its own, the best of three, tried on a seed that is not used again.
+# 1. Each arm has a learning rate of its own, the best of three, tried on a seed that is not used afterwards.
 # 2. Three seeds; a seed fixes initial weights and batches. Losses are compared in pairs.
 # 3. 95 % intervals of the differences, against two controls: *gelu*, and the rotation.
 # 4. The verdict follows from these by a rule. You write it now.
@@ -459,6 +548,8 @@ for arm in arms:
     finished[arm] = [train(arm, chosen[arm], seed) for seed in (0, 1, 2)]
 
 # %%
+from statistics import fmean
+
 import torch
 
 from minipolycom import TokenData
@@ -471,11 +562,10 @@ from minipolycom.viz import bridge, figures
 tokens = fixed_tokens(TokenData("stdlib", context=64, batch_size=16), 256)
 ends = {arm: [run.losses("val")[-1] for run in runs] for arm, runs in finished.items()}
 ranks = {
-    arm: [
-        (sum(hidden_ranks(run.model(), tokens)) / 2, sum(hidden_ranks(folded(run.model()), tokens)) / 2) for run in runs
-    ]
+    arm: [tuple(fmean(hidden_ranks(model, tokens)) for model in (run.model(), folded(run.model()))) for run in runs]
     for arm, runs in finished.items()
 }
+assert all(abs(seen - bare) < 1e-3 * seen for seen, bare in ranks["rotation"])  # a turn leaves every rank
 
 
 def apart(arm, control):
@@ -504,32 +594,37 @@ hunch.compare(beside["rotation"].estimate)
 #
 # - **Did the filters do what they are for?** The blue diamonds are the rank that the next matrix sees. If they do not lie
 #   apart, the experiment has not asked its question, and nothing further should be read.
-# - **The rotation** has the same rank as *gelu* and can compute the same. Whatever lies between it and zero on the right is
-#   what a mere change of coordinates does: Adam gives each weight a step of its own, and a turn mixes what it keeps apart.
+# - **The rotation** can compute what *gelu* can, and its diamonds lie in its circles: no turn changes a rank. Whatever lies
+#   between it and zero on the right is what a mere change of coordinates does. Plain gradient descent would not notice the
+#   turn; Adam gives each weight a step of its own, and a turn mixes what it keeps apart.
 # - **Raised and lowered**: on which side of zero, and is it *further* from zero than the rotation?
 # - **The empty circles.** Fold the filter into the matrix behind it, as in section 3: the same predictions, the same loss,
 #   and another rank. So even where the arm with the raised rank ends lowest, the finished network *is* one whose
 #   activation has the rank of the circle. What it had more of is not rank, but a training that went through it.
 #
+# And what does such a training do? Let $D$ be `down`, and $G$ the gradient that it would get without a filter. Through one it
+# gets $G W$. Folded, $D W$ then takes the step $-\eta\, G W^2$: along a direction of size $s$ the step is multiplied by
+# $s^{2\sigma}$, up to a constant. With $\sigma < 0$ small directions are learnt faster. A filter that changes nothing that can
+# be computed is a **preconditioner**. (So it is for plain gradient descent; Adam takes some of it back. And the start
+# differs: it is $D W$ in the place of $D$.)
+#
 # That is what the two papers have in common when all is told. In RDM, too, the filter is a constant of the step that decides
 # along which directions a gradient is large; the features that are kept are those *without* it.
 
 # %%
+wrong_way = {"rank raised": 1, "rank lowered": -1}
 print("What stays open, for your numbers:")
-if verdict == "holds":
-    print(
-        "- Is it the rank, or a preconditioner? A filter in front of a matrix scales the gradient of that matrix along"
-    )
-    print(
-        "  each direction. An optimizer that does the same, with no filter in the network, would be the next control."
-    )
-elif verdict == "refuted":
-    print(
-        "- One of the two predictions failed against both controls. Does it fail with more steps, and at other rates?"
-    )
-else:
-    print("- Which interval reaches over zero, and against which control? Double the seeds for that comparison alone,")
-    print("  and say beforehand that you will.")
+for arm, sign in wrong_way.items():
+    for control in ("gelu", "rotation"):
+        found = apart(arm, control)
+        if found.low <= 0 <= found.high:
+            print(f"- {arm} minus {control} reaches over zero: {found.low:+.3f} to {found.high:+.3f}.")
+        elif sign * found.estimate > 0:
+            print(f"- {arm} minus {control} lies on the wrong side: {found.low:+.3f} to {found.high:+.3f}.")
+if verdict != "holds":
+    print("- Double the seeds for these comparisons alone, and say beforehand that you will.")
+print("- Is it the rank, or the preconditioner? An optimizer that scales the gradient of down by s^(2 sigma), with no")
+print("  filter in the network, would be the next control.")
 edges = [arm for arm, rate in chosen.items() if rate in (4e-3, 1.6e-2)]
 print(f"- Learning rates at the edge of the grid: {', '.join(edges) or 'none'}. At an edge the best was not found.")
 print(f"- {steps} steps, {len(ends['gelu'])} seeds, one size, one activation, one text.")
@@ -542,12 +637,13 @@ print(f"- {steps} steps, {len(ends['gelu'])} seeds, one size, one activation, on
 #
 # ## 5 · Your page
 #
-# A result that stands in a notebook is soon gone. Here is a page with your numbers in it; it is written to
-# `runs/14_bridge/my_bridge.md`. Change the sentences: they are ours, and the claim should be one that you would
-# defend. (This cell takes what section 4 has left.)
+# A result that stands in a notebook is soon gone. Here is a page with your numbers in it; the cell writes it to
+# `runs/14_bridge/my_bridge.md`, anew each time that it runs. Change the sentences in the cell: they are ours, and the claim
+# should be one that you would defend. (It takes what section 4 has left.)
 
 # %%
 from pathlib import Path
+from statistics import fmean
 
 from IPython.display import Markdown, display
 
@@ -564,6 +660,8 @@ page = write_up(
             "controls: no filter; a fixed random rotation",
             f"a rate of its own for each arm, of three, on seed 100: {', '.join(f'{a} {r:g}' for a, r in chosen.items())}",
             "seeds 0, 1 and 2, compared in pairs",
+            "rank that the next matrix sees at the end, mean over layers and seeds: "
+            + ", ".join(f"{arm} {fmean(seen for seen, _ in pairs):.0f}" for arm, pairs in ranks.items()),
         ],
         "Rule": "It holds if against both controls the interval with a raised rank lies below 0 and that with a lowered "
         "one above; it is refuted if against both controls one of them lies on the wrong side; else it is undecided.",
@@ -573,8 +671,8 @@ page = write_up(
             for control in ("gelu", "rotation")
         },
         "Verdict": f"{verdict}, with {len(ends['gelu'])} seeds.",
-        "What would refute it": "A training in which the rank is raised by a map that leaves every gradient's size as it "
-        "was, and the loss does not fall; or one with another optimizer in which the order turns round.",
+        "What would refute it": "A training in which the rank is raised and the gradient of the next matrix is scaled "
+        "back, and the loss does not fall; or another optimizer under which the order turns round.",
         "What this does not say": "Anything about trained models: their rank can be given any value without changing a "
         "prediction. Anything about larger models, longer trainings, other texts or other activations.",
     },
@@ -598,7 +696,16 @@ display(Markdown(page))
 # <details>
 # <summary>Eight activations, a correlation of −0.6 between rank and loss. Is there a rank story?</summary>
 #
-# Not by that. Chance makes ±0.6 of eight points often enough. Nor would +0.6 be one against it.
+# Not by that. Section 1 has printed how often chance alone makes ±0.6 of eight points. Nor would +0.6 be one against it.
+#
+# </details>
+#
+# <details>
+# <summary>In section 2, let all weights have length 1. Then x + x² + x³ has 156 independent directions. Where are the other
+# 8?</summary>
+#
+# With $\sum_i a_i^2 = 1$ the coefficient $a_k$ of $z_k$ equals $\sum_i a_k a_i^2$, a sum of coefficients of cubes. So the 8
+# columns of degree 1 can be had from those of degree 3. (Try it: `torch.nn.functional.normalize(weights, dim=1)`.)
 #
 # </details>
 #

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
-from minipolycom.viz.drawing import blank, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.figures import LOSS
 from minipolycom.viz.leaderboard import VERDICTS, judged
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
@@ -55,10 +55,9 @@ def beside_loss(ranks: Pairs, losses: Mapping[str, Sequence[Real]], title: str) 
     said = "; ".join(
         f"{name} {first:.0f} to {last:.0f}, loss {loss:.3f}" for name, (first, last, _, loss) in numbers.items()
     )
-    return _with_numbers(
-        describe(figure, f"{title}, from the highest loss to the lowest: {said}."),
-        {name: numbers[name] for name in ranked[::-1]}, ["before", "behind", "added", "loss"],
-    )  # fmt: skip
+    describe(figure, f"{title}, from the highest loss to the lowest: {said}.")
+    best_first = {name: numbers[name] for name in ranked[::-1]}
+    return _with_numbers(figure, best_first, ["before", "behind", "added", "loss"])
 
 
 def arrows(ranks: Mapping[str, tuple[Real, Real]], title: str) -> go.Figure:
@@ -215,6 +214,5 @@ def _names(figure: go.Figure, names: Sequence[str]) -> None:
 
 
 def _with_numbers(figure: go.Figure, numbers: Mapping[str, Sequence[Real]], columns: Sequence[str]) -> go.Figure:
-    table = pd.DataFrame.from_dict(dict(numbers), orient="index", columns=list(columns))
-    figure.layout.meta = {**figure.layout.meta, "numbers": table.to_dict(orient="tight")}
+    bring_table(figure, pd.DataFrame.from_dict(dict(numbers), orient="index", columns=list(columns)))
     return figure

@@ -347,10 +347,11 @@ EXERCISES = (
         name="shuffled_interval",
         notebook="14_bridge",
         statement=r"""
-            Eight activations are eight points. What would chance make of eight? Suppose that rank and loss have nothing
-            to do with each other. Then any activation might as well have had any other's loss. So deal the losses out
-            in other orders, take Spearman's correlation each time, and see between which bounds 95 % of the
-            correlations lie.
+            Eight activations are eight points. How strong must a correlation of eight be before it says anything?
+            Suppose that rank and loss have nothing to do with each other. Then any activation might as well have had
+            any other's loss. So deal the losses out in other orders, take Spearman's correlation each time, and see
+            between which bounds 95 % of the correlations lie. (Notebook 07 asks how often luck is as strong as what was
+            found. This asks what could have been found at all.)
             """,
         difficulty=3,
         importance=5,
