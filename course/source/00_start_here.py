@@ -1,4 +1,4 @@
-# %% [markdown] title="Start here" minutes=45 hardware="2 CPU cores are enough"
+# %% [markdown] title="Start here" minutes=40 hardware="2 CPU cores are enough"
 # **By the end you will have shown** that a small transformer predicts Python's own source code far better than letter
 # frequencies allow, because it uses what came before, above all its *order*, and that the control, the same model on the
 # same text with its characters shuffled, fails.
@@ -19,15 +19,16 @@
 #
 # **Polynomial composition activations** ([Zhuo et al., ICLR 2025](https://arxiv.org/abs/2411.03884)). The bend in a
 # neural network is nearly always a rectifier or a smooth relative of it. The paper bends with powers instead:
-# $x$, $x^2$ and $x^3$, tamed by a rectifier (PolyReLU) or by dividing each power by its size over the row (PolyNorm). It
-# proves that PolyReLU networks approximate smooth functions at the best possible rate, asserts the same of PolyNorm
-# without a proof, and reports lower losses: in its curves for a model of 1.3 billion parameters, 2.171 nats with PolyNorm and 2.190 with SwiGLU after 250 billion tokens.
-# One run each, with one learning rate for all.
+# $x$, $x^2$ and $x^3$, tamed by a rectifier (PolyReLU) or by dividing each power by its size over the row, which is all
+# hidden values of one token (PolyNorm). It proves that PolyReLU networks approximate smooth functions at the best possible
+# rate, asserts the same of PolyNorm without a proof, and reports lower losses: in its curves for a model of 1.3 billion
+# parameters, 2.171 nats with PolyNorm and 2.190 with SwiGLU, a usual choice today, after 250 billion tokens. One run each,
+# with one learning rate for all. (A **nat** is the unit of a loss that is taken with the natural logarithm.)
 #
 # **The rank differential mechanism** (ICLR 2023). A network that learns by making two views of one image agree could
 # give the same answer to everything. SimSiam, BYOL, SwAV and DINO do not collapse in that way, though nothing in their
-# losses forbids it. The paper's explanation: each of them is asymmetric in a way that keeps the *rank* of one
-# branch above that of the other.
+# losses forbids it. The paper's explanation: each of them treats the two views differently, in a way that keeps the *rank*
+# of one side, roughly the number of directions that its outputs use, above that of the other.
 #
 # What joins the two is a way of looking: at the spectrum of what a network computes. What keeps us honest is the same
 # in both: several seeds, a control that must fail, and results that are kept when they disagree with the paper.

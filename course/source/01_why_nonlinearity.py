@@ -81,6 +81,10 @@ for name, collapsed in (("one layer", weight @ circle + bias[:, None]), ("identi
 # find only the weights of the output, by least squares: no training, no luck, the best there is. The task is a wave.
 # The only thing that changes is what stands between the two layers.
 #
+# The candidates are ReLU, squared ReLU, GELU, SiLU and the two of this course: **PolyReLU**, the sum of the first three
+# powers of the rectified input, and **PolyNorm**, the sum of three powers, each divided by its size over the row, that is
+# over all hidden units, for one input. (Their coefficients are learnt; here each is a third. Notebook 02 has the formulas.)
+#
 # Predict: with the **identity** there, how does the error fall as the hidden layer grows from 1 to 256 units? (And while you
 # are at it: one of the six activations will disappoint as well. Which?)
 
@@ -180,11 +184,11 @@ figures.show(
 # %% [markdown]
 # **Read the figure.** The identity makes 2, the bare cubic 4, PolyNorm **9**, at any width. These three can be counted
 # beforehand. With $u = w (x - b)$ linear in $x$, every cubic of $u$ is a cubic polynomial of $x$, and of those there are
-# only 4 different ones. A unit of PolyNorm adds up $u^3$, $u^2$ and $u$, each divided by a size that is the *same for all units
-# of the row*: 4 + 3 + 2 = 9. ReLU and its relatives put a bend where the unit's own input is zero, a new place for each unit.
-# The polynomials have no such place, and PolyNorm's bend is shared by the row. (The other lines go on growing. GELU's and
-# SiLU's level off near 60 because they are so smooth that sixteen digits cannot tell more of them apart; that is a limit of the
-# arithmetic, not of the functions.)
+# only 4 different ones. A unit of PolyNorm adds up $u^3$, $u^2$ and $u$, each divided by a size that is the *same for all
+# units* of the row: 4 + 3 + 2 = 9. ReLU and its relatives put a bend where the unit's own input is zero, a new place for
+# each unit. The polynomials have no such place, and PolyNorm's bend is shared by the row. (The other lines go on growing.
+# GELU's and SiLU's level off near 60 because they are so smooth that sixteen digits cannot tell more of them apart; that
+# is a limit of the arithmetic, not of the functions.)
 #
 # For the bare cubic this is a theorem. A network of fixed depth can come as near as one likes to any continuous function, if it
 # is wide enough, **if and only if its activation is not a polynomial** (Leshno, Lin, Pinkus and Schocken, 1993).

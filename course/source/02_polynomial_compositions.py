@@ -65,9 +65,10 @@ ratio = (normal**6).mean().sqrt() / normal.square().mean().sqrt()  # of the cubi
 hundred.compare(float((100 / ratio).sqrt()))
 
 # %% [markdown]
-# **Read the figure.** On logarithmic axes the three terms are three straight lines of slopes 1, 2 and 3, and they cross near
-# a scale of one half. Left of the crossing only the linear term counts, and the layer is linear; right of it only the cube, and it
-# explodes. The three work together only in between, in about one decade of scale. Nothing in training keeps a row there.
+# **Read the figure.** On logarithmic axes the three terms are three straight lines of slopes 1, 2 and 3, and they cross
+# near a scale of one half. Left of the crossing only the linear term counts, and the layer is linear; right of it only
+# the cube, and it explodes. The three work together only in between, in about one decade of scale. Nothing in the
+# polynomial keeps a row there.
 #
 # The paper tames the powers by putting a second function around them.
 #
@@ -154,11 +155,11 @@ for name, weight, function in (("ReLU", (0, 0, 1), torch.relu), ("squared ReLU",
 #
 # ## 3 · Where to divide
 #
-# PolyReLU still has its slopes of 1, 2 and 3 on the right: give it ten times the row, and the cubic term is a thousand times as
-# large. That it trains at all is the merit of what stands around it. A transformer normalises what goes into each
-# feed-forward (the MLP in each of its blocks), so that the scale of the row is set by the matrix in front, and that starts small: with the initialisation of
-# the authors' dense models, a standard deviation of $\sqrt{2/(5d)}$ for $d$ inputs, the row has a scale of $\sqrt{2/5} = 0.63$. It may
-# grow from there.
+# PolyReLU still has its slopes of 1, 2 and 3 on the right: give it ten times the row, and the cubic term is a thousand
+# times as large. That it trains at all is the merit of what stands around it. A transformer normalises what goes into
+# each feed-forward (the MLP in each of its blocks), so that the scale of the row is set by the matrix in front, and that
+# starts small: with the initialisation of the authors' dense models, a standard deviation of $\sqrt{2/(5d)}$ for $d$
+# inputs, the row has a scale of $\sqrt{2/5} = 0.63$ (notebook 04 derives it). It may grow from there.
 #
 # The other remedy divides by the size of the row. But where in the formula? Here are five answers. Move the
 # sliders and find out what is wrong with four of them.
@@ -174,12 +175,14 @@ row_explorer()
 # - *Nowhere*: at scale 0.01 each part is dwarfed by the one before it, at scale 100 by the one after it.
 # - *The whole sum*: the size of the output stays near 1, so nothing explodes. But look at the parts: the division came too late. At a small scale the
 #   sum is the linear part, at a large one the cube; the mixture was lost before it was divided.
-# - *Before the powers*: all three parts stay at work at any scale. Now let one entry grow. It is cubed *after* the division, and comes out
-#   at over a thousand: after the division an entry is at most $\sqrt F$, and its cube at most $F^{3/2}$.
+# - *Before the powers*: all three parts stay at work at any scale. Now let one entry grow. It is cubed *after* the
+#   division, and comes out at over a thousand: of $F$ entries one is at most $\sqrt F$ after the division, and its cube
+#   at most $F^{3/2}$.
 # - *Each power: PolyNorm*: the parts stay equal, and no entry comes out larger than $\sqrt{256} = 16$: a power
 #   divided by its size has a mean square of 1, and if all of it sits in one of $F$ entries, that entry is $\sqrt F$. The price is that a loud entry quiets all the others.
 # - *Each power, by the L2 norm*: the same curve, pressed flat. Section 4 is about it.
-# - At scale 0.01 look at PolyNorm's parts once more: the cube has nearly gone. That is $\varepsilon$, and section 6 comes back to it.
+# - At scale 0.01 look at PolyNorm's parts once more: the cube has nearly gone. That is $\varepsilon$, a small number that
+#   is added under each root so that nobody divides by zero. Section 6 comes back to it.
 #
 # So it is each power, and by the root mean square. By hand, on a row of three:
 
@@ -393,7 +396,8 @@ for start in ("uniform", "variance", "linear"):
 #
 # ### What you have now
 #
-# - Each power needs its own division; dividing before lets outliers through, dividing after comes too late.
+# - To keep all powers at work at every scale, each needs its own division; dividing before lets outliers through, dividing
+#   after comes too late. Whether a *training* needs it is another question: notebook 09 has our record.
 # - L2 for RMS keeps the shape and ruins the size: $\sqrt F$.
 # - Each further power brings less that is new, and more that belongs to a few entries.
 #

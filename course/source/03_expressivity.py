@@ -50,8 +50,8 @@ figures.show(
 # %% exercise="four_neurons"
 
 # %% [markdown]
-# The package builds such networks as ordinary `nn.Sequential`s of linear layers and the language model's own activation
-# module, so that neurons and parameters can be counted. How exact is "exactly"?
+# The package builds such small networks, **gadgets** from here on, as ordinary `nn.Sequential`s of linear layers and the
+# language model's own activation module, so that neurons and parameters can be counted. How exact is "exactly"?
 
 # %% claim="polynomials-are-polyrelu"
 from minipolycom import approximation as theory

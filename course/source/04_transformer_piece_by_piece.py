@@ -746,10 +746,11 @@ for name in ("relu", "polyrelu", "polynorm"):
 # puts it at 0.63, where all three terms count. Take either away and it is another function. PolyNorm brings its own
 # guard along and needs neither; what it pays for that, a gradient that shrinks as its input grows, is in notebook 02.
 #
-# Both guards stand at the *start*. Training moves the weights of `up` and those of the norm, and nothing holds
-# PolyReLU's input at 0.63 then; its three coefficients, learnt as well, can follow. At the paper's scale that does well
-# enough: after 250 billion tokens its published curves have PolyReLU at a training loss of 2.178, close behind
-# PolyNorm's 2.171. How far the input wanders is recorded in notebook 05.
+# Both guards stand at the *start*. Training moves the weights of `up` and those of the norm, and nothing holds PolyReLU's
+# input at 0.63 then; its three coefficients, learnt as well, can follow. At the paper's scale that does well enough:
+# after 250 billion tokens its published curves have PolyReLU at a training loss of 2.178, close behind PolyNorm's 2.171.
+# How far the input wanders, every run records beside its losses: ask a run of notebook 05 for `run.table("norms")`,
+# column `preactivation_rms`.
 #
 # ### What you have shown
 #

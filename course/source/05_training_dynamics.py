@@ -330,9 +330,9 @@ one_rate.reveal()
 #
 # ## 4 · Seeds, in pairs
 #
-# The compared runs of the record: three seeds, each activation at its own rate. A seed decides the weights to start from,
-# *and the batches*. All activations with seed 0 have read the same text in the same order. (This section needs the set-up
-# cell alone.)
+# The compared runs of the record: three seeds, each activation (in the language of studies, each *arm*) at its own rate.
+# A seed decides the weights to start from, *and the batches*. All activations with seed 0 have read the same text in the
+# same order. (This section needs the set-up cell alone.)
 
 # %%
 from minipolycom.studies.records import recorded
@@ -570,10 +570,11 @@ for name, curves in runs.items():
 figures.show(dynamics.times(clocks, "How long it takes, on Python's library; a triangle: not within the training"))
 
 # %% [markdown]
-# **Read the figure.** On the left there is little to save. The rate decays to the end, so the last steps fall steeply, and
-# whoever wants to have SwiGLU's last loss has to go nearly all the way. The paper's third of a training is not seen here. In
-# the middle, further up, the order comes out in steps; on the right, in time. A lead of a tenth in steps is gone if a step
-# takes a tenth longer, and what a step costs depends on the kernel more than on the idea: notebook 08.
+# **Read the figure.** On the left there is little to save. The rate decays to the end, so the last steps fall steeply,
+# and whoever wants to have SwiGLU's last loss has to go nearly all the way. The paper's third of a training is not seen
+# here. In the middle, further up, the order comes out in steps; on the right, in time. A lead of a tenth in steps is gone
+# if a step takes a tenth longer, and what a step costs depends on how it is programmed more than on the idea: notebook
+# 08.
 #
 # ### What you have now
 #
@@ -586,7 +587,8 @@ figures.show(dynamics.times(clocks, "How long it takes, on Python's library; a t
 # the run should have gone otherwise, and **branch**, with another rate or activation, from the same weights and with the same
 # batches.
 #
-# 1. Press Start and let it finish. It keeps its runs in a folder and goes on there after a restart.
+# 1. Press Start and let it finish (at the cpu tier half a minute or so). It keeps its runs in a folder and goes on there
+#    after a restart.
 # 2. Drag the step to about half, choose a quarter of the learning rate, press **Branch here**. The branch falls below its
 #    parent at once. Is it still below at the end?
 # 3. From the same step, branch with the same rate and *nothing* changed: the control. What do you expect?

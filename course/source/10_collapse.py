@@ -42,8 +42,9 @@ figures.show(collapses.view_pairs(first, second, "Eight digits, each seen twice"
 # contrast, and in half of them a square is rubbed out. You still see the same digit twice. (No view is mirrored. Why would
 # that be a bad idea for digits?)
 #
-# Shapes: a batch of $N$ images goes through an encoder and a **projector** and comes out as $N$ rows of $Z$ numbers, the
-# **outputs**. For two views there are two such matrices, and row $n$ of both belongs to image $n$.
+# Shapes: a batch of $N$ images goes through an encoder, the network that is wanted in the end, and a **projector**, a
+# small MLP behind it that is thrown away after training, and comes out as $N$ rows of $Z$ numbers, the **outputs**. For
+# two views there are two such matrices, and row $n$ of both belongs to image $n$.
 
 # %% exercise="alignment_loss"
 
@@ -303,9 +304,9 @@ for k in (1, 2, 3, 4, 6, 8, 16, 64):
 # ## 3 · Sixty-four dimensions
 #
 # Back to digits, and to outputs of $Z = 64$ numbers. Four networks and two seeds each: free, normalised, pushed, and one
-# that we have not met. **SymSimSiam** is our version of the symmetric baseline that public summaries of the rank difference
-# paper describe: the two outputs are aligned after the mean of the batch is taken from both, so that a constant gains
-# nothing.
+# that we have not met. **SymSimSiam** is our version of the symmetric baseline that public summaries of the paper on the
+# rank differential mechanism (notebook 00; *the rank difference paper* below) describe: the two outputs are aligned after
+# the mean of the batch is taken from both, so that a constant gains nothing.
 #
 # Which of the four will still use many directions? Make up your mind while they train.
 
@@ -393,6 +394,8 @@ figures.show(
 #
 # You have met such a count. In notebook 00 the entropy of bytes was turned into "as hard as so many equally likely bytes".
 # The same here: **as many as so many equally used directions.**
+# (If you come from notebook 07, you have met the formula, on singular values of weights. Here it is earned, for eigenvalues;
+# section 4 shows how much that changes.)
 
 # %% exercise="rank_by_hand"
 
@@ -548,9 +551,10 @@ rising.reveal()
 #
 # Is the participation ratio right, then, and the effective rank wrong? They ask different things. All four are counts of
 # equal shares, and differ in how much a small share counts: most in RankMe, least in the stable rank. If the many small
-# directions are noise, let them count for little. If they are the details that a later task will need, don't. **State which
-# one a plot shows, and never compare two plots that show different ones.** In this course, ranks of features are effective
-# ranks of eigenvalues, as in the rank difference paper (according to LDReg, Huang et al., 2024, appendix B).
+# directions are noise, let them count for little. If they are the details that a later task will need, don't. **State
+# which one a plot shows, and never compare two plots that show different ones.** In notebooks 10 to 13 ranks are
+# effective ranks of eigenvalues, as in the rank difference paper (according to LDReg, Huang et al., 2024, appendix B). In
+# those about language models, 07 and 14, they are of singular values, and say so.
 #
 # All of it on the four networks:
 

@@ -76,7 +76,7 @@ figures.show(mechanism.rank_panels(first_two, {}, "Two trainings, three seeds ea
 # |---|---|---|
 # | **SimSiam** | a small network more, the predictor | no gradient |
 # | **BYOL** | a predictor | a moving average of the online network |
-# | **SwAV** | shares of 64 prototypes | shares of the same prototypes, evened out by Sinkhorn's algorithm |
+# | **SwAV** | shares of 64 prototypes, learned directions with which an output is compared | shares of the same prototypes, evened out by Sinkhorn's algorithm |
 # | **DINO** | shares of 64 prototypes | those of a moving average, centred and sharpened |
 
 # %%
@@ -108,7 +108,7 @@ which
 # ## 2 · SimSiam: a predictor, and no gradient
 #
 # SimSiam has one network. Its two branches differ by a **predictor** and a **stop-gradient**. Notebook 10 has shown that the
-# stop-gradient alone does nothing. Now both.
+# stop-gradient alone changes nothing but the size of the steps. Now both.
 
 # %% exercise="simsiam_loss"
 

@@ -490,8 +490,8 @@ for name in predicted:
 # others up, each to its own place. The wrong sign has lost all modes but one. The predictor ends near to where it began.
 #
 # One control disagrees with its theory. *No filter* ought to end at 1 and stays above 2, where its line has been flat for most
-# of the training. Look for the difference between theory and network: in the flow, $|p|$ is the length of a whole *batch*.
-# SimSiam's loss divides every *row* by its own length. For a single mode, a row of length one is $+1$ or $-1$.
+# of the training. Notebook 10 met the reason: in the flow, $|p|$ is the length of a whole *batch*, and SimSiam's loss divides
+# every *row* by its own. For a single mode, a row of length one is $+1$ or $-1$. Why are the five filters not troubled by it?
 
 # %%
 import torch

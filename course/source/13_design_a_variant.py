@@ -23,8 +23,9 @@
 # ## 1 · Twenty methods, one number
 #
 # This is a leaderboard. Twenty methods were trained without labels on the same digits, each with three seeds, and
-# recorded with the course. Afterwards a linear classifier was fitted on the features, and asked about test images. That
-# is the **linear probe**, the number by which such methods are usually compared. The names are withheld for the moment.
+# recorded with the course. Afterwards a linear classifier was fitted on what the encoder (its *backbone*) makes of them,
+# before the projector, and asked about test images. That is the **linear probe**, the number by which such methods are
+# usually compared. The names are withheld for the moment.
 
 # %%
 from minipolycom.studies.leaderboard import MEASURES, by_measure, recorded_scores
@@ -56,12 +57,12 @@ figures.show(leaderboard.board(recorded, [probe, neighbours, rank], "The same, w
 collapsed.reveal()
 
 # %% [markdown]
-# **Read the figure.** *online +1* is SimSiam with a filter on the online branch, $\sigma = 1$, in place of its
-# predictor, and so on; *SymSimSiam* is the symmetric baseline of notebook 10, *SimCLR* a method with negatives, for
+# **Read the figure.** *online +1* is SimSiam with a filter on the online branch, $\sigma = 1$, in place of its predictor,
+# and so on; *SymSimSiam* is the symmetric baseline of notebook 10, *SimCLR*, which pushes wrong pairs apart, is there for
 # comparison. The dashed lines are at SimSiam. In the panel on the right, four methods have next to no rank left. Find
 # them on the left: the three of the wrong sign stand among SimSiam, BYOL and DINO, which are in good health, and
-# SymSimSiam is one of the best. The means on the left span two points in a hundred: the probe reads the layer before
-# the projections, and cannot see what became of these.
+# SymSimSiam is one of the best. The means on the left span two points in a hundred: the probe reads the layer before the
+# projections, and cannot see what became of these.
 #
 # In the middle, a harder question: five **neighbours** vote, in the space of the projections, on images that were
 # *altered* as views are. There the wrong signs fall far behind. SymSimSiam falls back, too.

@@ -374,14 +374,15 @@ EXERCISES = (
         notebook=NOTEBOOK,
         statement=r"""
             Write the backward pass from the three closed forms above. You get $g$, $x$, the coefficients, and $r_1,
-            \dots, r_P$ of each row; no power of $x$ was kept, so form them again.
+            \dots, r_P$ of each row; no power of $x$ was kept, so form them again. ($\mathrm dx$ you know from notebook
+            02, in another order of multiplication; new are $\mathrm dw$ and $\mathrm db$.)
 
             Multiply $c_p = p\, a_p \,(r_p t_p / n)$ in this order. The last step of the check has rows of size $10^5$
             in float32, where $r_3^3$ is below the smallest number that float32 has.
             """,
         difficulty=4,
         importance=5,
-        minutes=20,
+        minutes=15,
         reference=fused_backward,
         cases=grid(_rows, shapes=((2, 5, 3), (4, 9, 3), (3, 6, 2)), word="N, F, P ="),
         ladder=ladder(

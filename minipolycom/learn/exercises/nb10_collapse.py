@@ -297,8 +297,8 @@ EXERCISES = (
         notebook="10_collapse",
         statement=r"""
             The simplest encoder there is: one weight per mode, $z_k = w_k x_k$. Each $x_k$ has variance 1, and between
-            two views the correlation $\rho_k = E\,x_k x'_k$. Its outputs have the eigenvalues $l_k = w_k^2$. Pull two
-            views together by half their squared distance,
+            two views the correlation $\rho_k = E\,x_k x'_k$. Its outputs are uncorrelated, so the eigenvalues of their
+            covariance are their variances, $l_k = w_k^2$. Pull two views together by half their squared distance,
 
             $$L = \tfrac12 E\,|z - z'|^2 = \tfrac12 \sum_k w_k^2\, E (x_k - x'_k)^2,$$
 

@@ -546,7 +546,8 @@ EXERCISES = (
             $$\bar d \mp t\, \frac{\operatorname{std}(d)}{\sqrt N},$$
 
             with the standard deviation that divides by $N - 1$, and $t$ the 97.5 % point of Student's distribution with
-            $N - 1$ degrees of freedom: `t.ppf(0.975, N - 1)`.
+            $N - 1$ degrees of freedom: `t.ppf(0.975, N - 1)`. (It is `paired_difference` of notebook 05 without the
+            mean. If you have written that, this takes a minute.)
             """,
         difficulty=2,
         importance=5,
