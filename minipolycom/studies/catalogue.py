@@ -199,6 +199,7 @@ dense = language_study(
             ),
         ),
         Statement(
+            claim="relu-variants",
             text="PolyReLU has a lower loss than squared ReLU, one of its terms",
             comparisons=lower("polyrelu", "squared_relu", source="stdlib"),
         ),
@@ -224,6 +225,7 @@ moe = language_study(
             comparisons=lower("polynorm", "swiglu"),
         ),
         Statement(
+            claim="shared-coefficients",
             text="Coefficients of each expert's own make PolyNorm better than shared ones",
             comparisons=lower("polynorm, per expert", "polynorm"),
         ),
@@ -272,13 +274,13 @@ start = language_study(
     tiers=TIERS,
     statements=tuple(
         Statement(
-            text=f"Where the coefficients of {function} start changes its loss by less than {ALIKE} nats per token",
+            text=f"Where the coefficients of {written} start changes its loss by less than {ALIKE} nats per token",
             comparisons=tuple(
                 Comparison(measure="loss", first=f"{function}, {start} start", second=function, low=-ALIKE, high=ALIKE)
                 for start in STARTS
             ),
         )
-        for function in ("polynorm", "polyrelu")
+        for function, written in (("polynorm", "PolyNorm"), ("polyrelu", "PolyReLU"))
     ),
     baseline="polynorm",
 )
@@ -294,6 +296,7 @@ composition = language_study(
     tiers=TIERS,
     statements=(
         Statement(
+            claim="compositions",
             text="PolyNorm has a lower loss than the three other compositions of the paper",
             comparisons=lower("polynorm", "polyrelu", "polyprelu", "polyrelunorm"),
         ),
@@ -346,7 +349,7 @@ rank = language_study(
             ),
         ),
         Statement(
-            text="They have it at equal loss, too",
+            text="At equal loss, too, the feed-forward weights of PolyReLU and PolyNorm have the highest rank",
             comparisons=tuple(
                 comparison
                 for name in ("polyrelu", "polynorm")
@@ -369,7 +372,7 @@ rank = language_study(
             comparisons=lower("polynorm", "swiglu", measure="similarity"),
         ),
         Statement(
-            text="They are so at equal loss, too",
+            text="At equal loss, too, the layers of PolyNorm are less alike than those of SwiGLU",
             comparisons=lower("polynorm", "swiglu", measure="similarity_at_loss"),
         ),
     ),
@@ -408,7 +411,7 @@ bridge = language_study(
             comparisons=(Comparison(measure="rank_gain", first="polynorm", low=0.0),),
         ),
         Statement(
-            text="PolyNorm raises it more than ReLU and GELU do",
+            text="PolyNorm raises the effective rank of what passes it more than ReLU and GELU do",
             comparisons=higher("polynorm", "relu", "gelu", measure="rank_gain"),
         ),
         Statement(
@@ -457,6 +460,7 @@ scaling = language_study(
         "cpu": changed(
             TIERS["cpu"], {"steps": 300, "warmup_steps": 30}, texts=GRAMMAR,
             sizes=widths(48, 80, 128, 192, n_layers=2, context=128),
+            rates=[0.001, 0.002, 0.004, 0.008, 0.016],  # narrow models want larger ones, and wide ones smaller
             scale="2 layers of widths 48 to 192, 300 steps of 16 windows of 128 words of the generated language",
         ),
         "gpu": changed(
@@ -466,6 +470,7 @@ scaling = language_study(
     },
     statements=(
         Statement(
+            claim="larger-models",
             text="PolyNorm's loss above the language's entropy falls with a larger exponent than SwiGLU's",
             comparisons=higher("polynorm", "swiglu", measure="exponent"),
         ),
@@ -506,6 +511,7 @@ overhead = Study(
     make=timing,
     statements=(
         Statement(
+            claim="overhead",
             text="Forward and backward with PolyNorm take at most a tenth more time than with GELU",
             comparisons=(Comparison(measure="time_ratio", first="polynorm", high=1.1),),
         ),
@@ -554,7 +560,7 @@ precision = Study(
             ),
         ),
         Statement(
-            text="With fp32 inside it is wrong by less than a thousandth",
+            text="In fp16 with fp32 inside, PolyNorm of the same rows is wrong by less than a thousandth",
             comparisons=(
                 Comparison(
                     measure="error", first="polynorm, float16, fp32 inside", high=1e-3, where={"scale": 2.0}
@@ -562,7 +568,7 @@ precision = Study(
             ),
         ),
         Statement(
-            text="In bf16 throughout it is wrong by less than a hundredth, at standard deviations from 1 to 30",
+            text="In bf16 throughout, PolyNorm is wrong by less than a hundredth, at standard deviations from 1 to 30",
             comparisons=tuple(
                 Comparison(
                     measure="error", first="polynorm, bfloat16, same inside", high=1e-2, where={"scale": scale}
@@ -629,6 +635,7 @@ ssl_methods = Study(
             comparisons=(Comparison(measure="erank_projected", first=WRONG, high=DIMENSIONAL_RANK),),
         ),
         Statement(
+            claim="guideline-filters",
             text="One fixed filter in place of a learnt predictor keeps more rank than SimSiam",
             comparisons=higher("rdm_simsiam_target", "simsiam", measure="erank_projected"),
         ),
