@@ -983,14 +983,6 @@ UNFORESEEN = {
         lambda ranks, losses: reference("within_seed_correlation")(ranks, losses)[None],
         lambda ranks, losses: 1 - reference("within_seed_correlation")(ranks, losses),
     ],
-    "chance_of_luck": [
-        lambda ranks, losses, orders: torch.tensor(0.05, dtype=ranks.dtype),
-        lambda ranks, losses, orders: reference("within_seed_correlation")(ranks, losses),
-        lambda ranks, losses, orders: reference("chance_of_luck")(ranks, losses, orders) / 2,
-        lambda ranks, losses, orders: reference("chance_of_luck")(ranks, losses, orders)[None],
-        lambda ranks, losses, orders: reference("chance_of_luck")(ranks, losses, orders[: len(orders) // 3]),
-        lambda ranks, losses, orders: 1.01 * reference("chance_of_luck")(ranks, losses, orders) + 0.3,
-    ],
     "partial_correlation": [
         lambda x, y, z: torch.zeros((), dtype=x.dtype),
         lambda x, y, z: reference("partial_correlation")(x, z, y),

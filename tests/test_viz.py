@@ -12,6 +12,7 @@ import torch
 
 from minipolycom.activations import ACTIVATION_NAMES, PolyNorm, polyrelu
 from minipolycom.viz import figures
+from minipolycom.viz.svg import CORNERS
 from minipolycom.viz.theme import NEUTRAL, PALETTE, STYLE, faint, style, styles
 
 # -- styles --------------------------------------------------------------------------------------------------------
@@ -375,6 +376,16 @@ def test_the_static_picture_puts_points_where_they_belong():
     assert x[1] == pytest.approx((x[0] + x[2]) / 2, abs=0.1)
     assert y[0] > y[1] > y[2]
     assert y[1] == pytest.approx((y[0] + y[2]) / 2, abs=0.1)
+
+
+def test_each_mark_has_a_shape_of_its_own_in_the_static_picture():
+    shapes = set()
+    for symbol in CORNERS:
+        figure = figures.lines({"a": [1.0]}, [0], "x", "y", "T")
+        figure.update_traces(mode="markers", marker_symbol=symbol)
+        (mark,) = ElementTree.fromstring(figures.static(figure)).iter("{http://www.w3.org/2000/svg}polygon")
+        shapes.add(mark.get("points"))
+    assert len(shapes) == len(CORNERS) > 5
 
 
 def test_what_a_figure_is_made_from_stays_as_it_was():

@@ -9,12 +9,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from minipolycom.viz.drawing import blank, describe, head_panels, panel
+from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.figures import LOSS
+from minipolycom.viz.svg import CORNERS
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
 RANK = "effective rank"
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star", "cross", "triangle-down")
+SYMBOLS = ("circle", *CORNERS)
+"""Marks of names. Colours are not enough for every reader: a name is known by its colour and its mark together."""
 
 
 def through_training(runs: Mapping[str, Mapping[int, Mapping[Real, Real]]], title: str) -> go.Figure:
@@ -47,16 +49,19 @@ def chance_law(
     figure.add_scatter(
         x=list(ratios), y=list(shares), name="law of chance", mode="lines", line=dict(color=NEUTRAL, width=2.5)
     )
+    colours = list(PALETTE.values())
     for place, (name, (ratio, share)) in enumerate(matrices.items()):
         figure.add_scatter(
             x=[ratio], y=[share], name=name, mode="markers",
-            marker=dict(size=11, symbol=SYMBOLS[place % 8], color=list(PALETTE.values())[place % 8]),
+            marker=dict(size=11, symbol=SYMBOLS[place % len(SYMBOLS)], color=colours[place % len(colours)]),
         )  # fmt: skip
     figure.update_layout(hovermode="closest")
+    numbers = pd.DataFrame.from_dict(matrices, orient="index", columns=["columns / rows", "rank / columns"])
+    numbers["law of chance"] = np.interp(numbers["columns / rows"], ratios, shares)
     told = "; ".join(f"{name}: {share:.3f} at {ratio:.2f}" for name, (ratio, share) in matrices.items())
-    return describe(
-        figure, f"{title}. The law falls from {shares[0]:.3f} at {ratios[0]:.2f} to {shares[-1]:.3f}. {told}."
-    )
+    describe(figure, f"{title}. The law falls from {shares[0]:.3f} at {ratios[0]:.2f} to {shares[-1]:.3f}. {told}.")
+    bring_table(figure, numbers.rename_axis("matrix"))
+    return figure
 
 
 def plane(
@@ -76,7 +81,7 @@ def plane(
                 x=[rank for rank, _ in pairs], y=[loss for _, loss in pairs], name=name, legendgroup=name,
                 mode="lines+markers" if kind in joined else "markers", showlegend=name not in legend,
                 line=dict(color=colour, dash=dash, width=2), **panel(column),
-                marker=dict(size=9, color=faint(colour, 0.8), symbol=SYMBOLS[list(look).index(name) % 8]),
+                marker=dict(size=9, color=faint(colour, 0.8), symbol=SYMBOLS[list(look).index(name) % len(SYMBOLS)]),
             )  # fmt: skip
             legend.add(name)
             rows += [(name, kind, rank, loss) for rank, loss in pairs]
@@ -90,7 +95,8 @@ def plane(
     means = numbers.groupby(["panel", "name"], sort=False).mean()
     told = "; ".join(f"{name}, {kind}: {own['rank']:.4g}, {own['loss']:.3f}" for (kind, name), own in means.iterrows())
     describe(figure, f"{title}. Mean rank and loss: {told}.")
-    return figure.update_layout(meta={**figure.layout.meta, "numbers": numbers.to_dict(orient="tight")})
+    bring_table(figure, numbers)
+    return figure
 
 
 def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> go.Figure:
@@ -98,14 +104,16 @@ def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> g
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), shared_yaxes=True, horizontal_spacing=0.05)
     figure = blank(title, "", "share of shuffles", figure, height=360)
     edges, rows, told = np.linspace(-1, 1, 41), [], []
+    bars = {name: np.histogram(drawn, edges)[0] / len(drawn) for name, (_, drawn) in panels.items()}
+    top = 1.08 * max(float(shares.max()) for shares in bars.values())
     for column, (name, (found, correlations)) in enumerate(panels.items(), start=1):
-        shares = np.histogram(correlations, edges)[0] / len(correlations)
+        shares = bars[name]
         figure.add_bar(
             x=(edges[1:] + edges[:-1]) / 2, y=shares, name="shuffled",
             marker=dict(color=[NEUTRAL] * len(shares)), showlegend=column == 1, **panel(column),
         )  # fmt: skip
         figure.add_scatter(
-            x=[found, found], y=[0, float(shares.max())], name="found", mode="lines", showlegend=column == 1,
+            x=[found, found], y=[0, top], name="found", mode="lines", showlegend=column == 1,
             line=dict(color=PALETTE["vermillion"], width=3), **panel(column),
         )  # fmt: skip
         low, high = np.quantile(correlations, [0.025, 0.975])
@@ -113,7 +121,9 @@ def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> g
         told.append(f"{name}: found {found:.2f}, 95 % of the shuffles between {low:.2f} and {high:.2f}")
     figure.update_layout(bargap=0.05, hovermode="closest")
     figure.update_xaxes(title="correlation", range=[-1, 1])
+    figure.update_yaxes(range=[0, top])  # said, since the static picture would scale each panel by itself
     head_panels(figure)
     numbers = pd.DataFrame(rows, columns=["panel", "found", "lowest 2.5 %", "highest 2.5 %"]).set_index("panel")
     describe(figure, f"{title}. {'; '.join(told)}.")
-    return figure.update_layout(meta={**figure.layout.meta, "numbers": numbers.to_dict(orient="tight")})
+    bring_table(figure, numbers)
+    return figure

@@ -21,11 +21,17 @@ GRID = "rgba(127,135,145,0.18)"
 AXIS = "rgba(127,135,145,0.7)"
 COLD, WARM = (0, 34, 78), (254, 232, 56)  # the two ends of the colour scale Cividis
 LETTER, LEGEND_ROW = 6.6, 20  # mean width of a letter at 13 px, height of a line of the legend
+PLUS = (  # a third of the width of the square it stands in, all around
+    (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4),
+    (0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4), (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
+)  # fmt: skip
 CORNERS = {
     "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
     "diamond": ((0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)),
     "triangle-up": ((0, -1.2), (1.1, 0.8), (-1.1, 0.8)),
     "triangle-down": ((0, 1.2), (1.1, -0.8), (-1.1, -0.8)),
+    "cross": PLUS,
+    "x": tuple((math.sqrt(0.5) * (a - b), math.sqrt(0.5) * (a + b)) for a, b in PLUS),
 }
 """Corners of the marks that are no circles, for a mark that reaches one to each side; downwards is positive."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

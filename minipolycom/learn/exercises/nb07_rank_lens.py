@@ -3,7 +3,6 @@
 import math
 
 import torch
-from scipy import stats
 
 from minipolycom.learn.checks import Property, Values, ladder
 from minipolycom.learn.exercise import Case, Exercise, WrongAnswer, grid
@@ -299,76 +298,6 @@ def _slope(ranks, losses):
 def _by_corrcoef(ranks, losses):
     rows = torch.stack([(part - part.mean(dim=1, keepdim=True)).flatten() for part in (ranks, losses)])
     return torch.corrcoef(rows)[0, 1]
-
-
-# -- the chance of luck ----------------------------------------------------------------------------------------------
-
-
-def chance_of_luck(ranks: torch.Tensor, losses: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
-    """How often a correlation within seeds at least as large in size comes about when ranks and losses are shuffled.
-
-    ranks, losses: shape (S, A). orders: K orders of the activations, shape (K, A); each one is given to the ranks of
-    all seeds alike. Returns (1 + how many are at least as large) / (1 + K), a scalar tensor, shape ().
-    """
-    x = ranks - ranks.mean(dim=1, keepdim=True)
-    y = losses - losses.mean(dim=1, keepdim=True)
-    found = (x * y).sum().abs()  # what it is divided by is the same for every order
-    shuffled = torch.stack([(x[:, order] * y).sum().abs() for order in orders])
-    return (1 + (shuffled >= found).sum()).to(ranks.dtype) / (1 + len(orders))
-
-
-def _with_orders(shape: tuple[int, int, int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    n_seeds, n_arms, n_orders = shape
-    ranks, losses = _ranks_and_losses((n_seeds, n_arms), generator)
-    orders = torch.stack([torch.randperm(n_arms, generator=generator) for _ in range(n_orders)])
-    return ranks, losses, orders
-
-
-def _shuffled(ranks, losses, orders) -> torch.Tensor:
-    return torch.stack([within_seed_correlation(ranks[:, order], losses) for order in orders])
-
-
-def _without_the_ones(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses).abs()
-    return (_shuffled(ranks, losses, orders).abs() >= found).double().mean()
-
-
-def _how_many(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses).abs()
-    return (_shuffled(ranks, losses, orders).abs() >= found).double().sum()
-
-
-def _one_side(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses)
-    return (1 + (_shuffled(ranks, losses, orders) >= found).sum()).double() / (1 + len(orders))
-
-
-def _the_other_side(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses)
-    return (1 + (_shuffled(ranks, losses, orders) <= found).sum()).double() / (1 + len(orders))
-
-
-def _smaller_ones(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses).abs()
-    return (1 + (_shuffled(ranks, losses, orders).abs() < found).sum()).double() / (1 + len(orders))
-
-
-def _as_if_all_runs_were_independent(ranks, losses, orders):
-    r, freedom = float(within_seed_correlation(ranks, losses)), ranks.numel() - 2
-    t = abs(r) * (freedom / (1 - r * r)) ** 0.5
-    return torch.tensor(2 * stats.t.sf(t, freedom), dtype=ranks.dtype)
-
-
-def _both_shuffled(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses).abs() - 1e-12
-    shuffled = [within_seed_correlation(ranks[:, order], losses[:, order]).abs() for order in orders]
-    return (1 + (torch.stack(shuffled) >= found).sum()).double() / (1 + len(orders))
-
-
-def _one_line(ranks, losses, orders):
-    found = within_seed_correlation(ranks, losses).abs()
-    larger = sum(int(within_seed_correlation(ranks, losses[:, order.argsort()]).abs() >= found) for order in orders)
-    return torch.tensor((1 + larger) / (1 + len(orders)), dtype=ranks.dtype)
 
 
 # -- a partial correlation -------------------------------------------------------------------------------------------
@@ -822,82 +751,6 @@ EXERCISES = (
             ),
         ),
         right=(_by_corrcoef,),
-    ),
-    Exercise(
-        name="chance_of_luck",
-        notebook="07_rank_lens",
-        statement=r"""
-            How often would so large a correlation come about by luck? Give each activation the rank of another one and
-            see. The unit that is shuffled is the *activation*, in all seeds alike: three runs of PolyNorm are not three
-            activations. Each row of `orders` is one shuffle, `ranks[:, order]`. Return
-
-            $$p = \frac{1 + \#\{k : |r_k| \ge |r|\}}{1 + K}.$$
-
-            The ones stand for the order that was found: it is one of those that could have been.
-            """,
-        difficulty=3,
-        importance=5,
-        minutes=10,
-        reference=chance_of_luck,
-        cases=grid(_with_orders, shapes=((3, 6, 60), (4, 5, 45)), word="S, A, K ="),
-        ladder=ladder(Values(rtol=1e-7, atol=1e-9, because="a count over a count")),
-        hints=(
-            "Write the correlation within seeds as a function of ranks and losses first, or call "
-            '`reference("within_seed_correlation")`.',
-            "A loop over `orders`, in which only the ranks are shuffled; compare sizes, `abs()`; then count.",
-        ),
-        explanation=r"""
-            Shuffling says nothing about the shape of a law, it makes one. With eight activations there are 40,320
-            orders, and no p-value below one in as many; with five there are 120.
-            """,
-        bank=(
-            WrongAnswer(
-                answer=_without_the_ones,
-                misconception="the order that was found left out",
-                says=(
-                    "This is exactly the share among the shuffles. Without the ones it can be 0, which no test of "
-                    "chance is."
-                ),
-            ),
-            WrongAnswer(
-                answer=_how_many,
-                misconception="count for share",
-                says="This is exactly how many shuffles are as large.",
-            ),
-            WrongAnswer(
-                answer=_one_side,
-                misconception="only correlations above",
-                says=(
-                    "This is exactly the share with r_k at or above r. A large one of either sign would have been news."
-                ),
-            ),
-            WrongAnswer(
-                answer=_the_other_side,
-                misconception="only correlations below",
-                says=(
-                    "This is exactly the share with r_k at or below r. A large one of either sign would have been news."
-                ),
-            ),
-            WrongAnswer(
-                answer=_smaller_ones,
-                misconception="smaller for larger",
-                says="This is exactly the share of shuffles with a smaller correlation.",
-            ),
-            WrongAnswer(
-                answer=_as_if_all_runs_were_independent,
-                misconception="runs for activations",
-                says=(
-                    "This is exactly Student's p-value for S x A independent runs. The runs of one activation are much "
-                    "alike, so there are fewer independent things than runs."
-                ),
-            ),
-            WrongAnswer(
-                answer=_both_shuffled,
-                misconception="both shuffled",
-                says="This is exactly 1: with ranks and losses shuffled alike, no pair was broken.",
-            ),
-        ),
-        right=(_one_line,),
     ),
     Exercise(
         name="partial_correlation",
