@@ -1,5 +1,6 @@
 """Ablations: three verdicts of paired runs, an own activation under the protocol, and what it does untrained."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 
 from minipolycom import activations
 from minipolycom.activations import polynorm
+from minipolycom.control import Control
 from minipolycom.studies import ablations
 from minipolycom.studies.ablations import (
+    ORDERS,
     Learnt,
     apart,
     drawable,
@@ -17,12 +20,15 @@ from minipolycom.studies.ablations import (
     entered,
     fingerprint,
     found,
+    ladder,
+    losses_by_width,
     losses_of,
     recorded_losses,
     says,
     start_of,
 )
-from minipolycom.studies.catalogue import ALIKE, TIERS
+from minipolycom.studies.catalogue import ALIKE, TIERS, changed, training
+from minipolycom.studies.pieces import KINDS
 
 
 def mine(x, weight, bias):
@@ -106,12 +112,22 @@ def test_an_interrupted_entry_says_how_to_go_on(known, tmp_path: Path, monkeypat
 
 def test_the_protocol_is_that_of_the_recorded_studies() -> None:
     ours, record = ablations.protocol("cpu"), ablations.recorded("order")
-    how = ("accelerator", "record_every", "keep_checkpoints")
+    how = ("accelerator", "record_every", "eval_every", "keep_checkpoints")
     shared = [key for key in record.settings if key not in ("train", "scale")]
     assert {key: ours[key] for key in shared} == {key: record.settings[key] for key in shared}
     assert {key: value for key, value in ours["train"].items() if key not in how} == {
         key: value for key, value in record.settings["train"].items() if key not in how
     }
+
+
+def test_measuring_at_the_end_alone_changes_no_step(tmp_path: Path) -> None:
+    def loss(settings: dict, folder: str) -> float:
+        (piece,) = training({"relu": {"activation": "relu"}})(settings, [0], {"relu, grammar": 0.002})
+        return KINDS["language"](piece, tmp_path / folder, Control())[0]["loss"]
+
+    often, once = TIERS["smoke"], changed(ablations.protocol("smoke"), {"accelerator": "cpu"})
+    assert often["train"]["eval_every"] < once["train"]["eval_every"]
+    assert loss(often, "often") == loss(once, "once")
 
 
 # -- what was recorded ---------------------------------------------------------------------------------------------
@@ -123,6 +139,27 @@ def test_losses_are_those_of_compared_runs_on_one_text_that_ended() -> None:
     rows = [row, *(row | other for other in others)]
     assert losses_of(rows, "stdlib") == {"a": {0: 1.5}}
     assert losses_of(rows) == {"a": {0: 1.5, 1: 1.5}}
+
+
+def test_losses_by_width_keep_widths_apart() -> None:
+    row = {"table": "end", "phase": "main", "arm": "a", "seed": 0, "source": "grammar"}
+    rows = [row | {"width": 80, "loss": 1.0}, row | {"width": 48, "loss": 2.0}, {"table": "curve", "loss": 9.0}]
+    assert list(losses_by_width(rows).items()) == [(48, {"a": {0: 2.0}}), (80, {"a": {0: 1.0}})]
+
+
+def test_a_ladder_has_the_seeds_that_ended_at_every_size() -> None:
+    row = {"table": "end", "phase": "main", "arm": "a"}
+    ends = [(0, 900, 0.1), (0, 300, 0.4), (1, 300, 0.5), (1, 900, None), (2, 300, 0.6), (2, 900, 0.3)]
+    rows = [row | dict(zip(("seed", "parameters", "above_floor"), end, strict=True)) for end in ends]
+    rows += [rows[0] | {"arm": "b", "parameters": 50}, rows[0] | {"phase": "rate", "parameters": 60}]
+    sizes, above = ladder(replace(ablations.recorded("order"), rows=rows), "a")
+    assert sizes.tolist() == [300, 900]
+    torch.testing.assert_close(above, torch.tensor([[0.4, 0.1], [0.6, 0.3]], dtype=torch.float64))
+
+
+def test_every_order_is_an_arm_of_the_record() -> None:
+    assert set(ORDERS.values()) == set(losses_of(ablations.recorded("order").rows))
+    assert ORDERS["order 3"] == "polynorm"
 
 
 def test_recorded_losses_hold_the_arms_of_every_record_with_their_seeds() -> None:

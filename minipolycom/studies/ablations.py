@@ -37,6 +37,9 @@ STUDIES = ("dense", "order", "start", "composition")
 
 SOURCE = "stdlib"
 
+ORDERS = {f"order {order}": "polynorm" if order == 3 else f"polynorm, order {order}" for order in range(1, 6)}
+"""The arms of the study of orders, each under its order."""
+
 SAYS = ("different", "alike", "undecided")
 """What paired runs say of two arms."""
 
@@ -77,6 +80,23 @@ def losses_of(rows: Iterable[Mapping], source: str | None = None) -> Losses:
         if compared and row.get("loss") is not None:
             losses.setdefault(row["arm"], {})[row["seed"]] = row["loss"]
     return losses
+
+
+def losses_by_width(rows: Sequence[Mapping]) -> dict[int, Losses]:
+    """The losses of compared runs by the width of their model, the narrowest first."""
+    widths = sorted({row["width"] for row in rows if row["table"] == "end"})
+    return {width: losses_of(row for row in rows if row.get("width") == width) for width in widths}
+
+
+def ladder(record: Record, arm: str) -> tuple[Float[Tensor, " N"], Float[Tensor, "S N"]]:
+    """The sizes of an arm in parameters, ascending, and its losses above the floor there, of seeds that have all."""
+    above: dict[int, dict[int, float]] = {}
+    for row in record.table("end"):
+        if (row["arm"], row["phase"]) == (arm, "main") and row.get("above_floor") is not None:
+            above.setdefault(row["seed"], {})[row["parameters"]] = row["above_floor"]
+    sizes = sorted({size for own in above.values() for size in own})
+    whole = [[own[size] for size in sizes] for own in above.values() if own.keys() == set(sizes)]
+    return torch.tensor(sizes, dtype=torch.float64), torch.tensor(whole, dtype=torch.float64)
 
 
 def recorded_losses() -> Losses:
@@ -173,13 +193,15 @@ def entered(out: Path | str = FOLDER) -> list[dict]:
 
 
 def protocol(tier: str) -> dict:
-    """The settings of the recorded studies, without the recordings of spectra; on a GPU where there is one.
+    """The settings of the recorded studies, but measured at the end alone, which changes no step; on a GPU where there
+    is one.
 
     The smoke tier has its own few steps. The others are all the recorded study, since its runs are what one's own pair
     with.
     """
-    own = {"record_every": 0, "accelerator": "auto"}
-    return changed(TIERS["smoke" if tier == "smoke" else "cpu"], own)
+    recorded_at = TIERS["smoke" if tier == "smoke" else "cpu"]
+    own = {"record_every": 0, "eval_every": recorded_at["train"]["steps"], "accelerator": "auto"}
+    return changed(recorded_at, own)
 
 
 def fingerprint(name: str, tier: str) -> str:

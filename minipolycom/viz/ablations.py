@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from minipolycom.viz.drawing import blank, capital, describe
+from minipolycom.viz.drawing import blank, bring_table, capital, describe
 from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
 
 LOSS = "loss, nats per token"
@@ -73,7 +73,8 @@ def arms(
         columns=["mean", "lowest", "highest", "seeds"],
         index=names,
     )
-    return _with(describe(figure, f"{title}. Mean losses: {told}."), numbers)
+    bring_table(describe(figure, f"{title}. Mean losses: {told}."), numbers)
+    return figure
 
 
 def margins(
@@ -114,7 +115,8 @@ def margins(
         columns=["mean", "low", "high", "the runs say"],
         index=list(intervals),
     )
-    return _with(describe(figure, f"{title}; the margin is {margin:g}. {told}."), numbers)
+    bring_table(describe(figure, f"{title}; the margin is {margin:g}. {told}."), numbers)
+    return figure
 
 
 def pairs(said: Mapping[tuple[str, str], str], names: Sequence[str], title: str) -> go.Figure:
@@ -134,7 +136,8 @@ def pairs(said: Mapping[tuple[str, str], str], names: Sequence[str], title: str)
     numbers = pd.DataFrame(
         {"the runs say": list(said.values())}, index=[f"{first}, {second}" for first, second in said]
     )
-    return _with(describe(figure, f"{title}: {count}. {told}."), numbers)
+    bring_table(describe(figure, f"{title}: {count}. {told}."), numbers)
+    return figure
 
 
 def against_loss(groups: Mapping[str, Mapping[str, tuple[Real, Real]]], xlabel: str, title: str) -> go.Figure:
@@ -157,7 +160,8 @@ def against_loss(groups: Mapping[str, Mapping[str, tuple[Real, Real]]], xlabel: 
         columns=["group", xlabel, LOSS],
         index=list(everything),
     )
-    return _with(describe(figure, f"{title}. {capital(xlabel)} and loss. {told}."), numbers)
+    bring_table(describe(figure, f"{title}. {capital(xlabel)} and loss. {told}."), numbers)
+    return figure
 
 
 def promises(
@@ -200,7 +204,8 @@ def promises(
     if "y" in log:
         figure.update_yaxes(type="log")
     sentence = f"{title}. Trained up to {trained.max():.3g} parameters. At {places[-1]:.3g}: {', '.join(told)}."
-    return _with(describe(figure, sentence), numbers)
+    bring_table(describe(figure, sentence), numbers)
+    return figure
 
 
 def _band(figure: go.Figure, middle: Real, margin: Real) -> list[float]:
@@ -223,8 +228,3 @@ def _room(figure: go.Figure, places: Sequence[float]) -> None:
     """A horizontal axis that ends a little beyond the places."""
     room = 0.06 * (max(places) - min(places)) or 0.01
     figure.update_xaxes(range=[min(places) - room, max(places) + room])
-
-
-def _with(figure: go.Figure, numbers: pd.DataFrame) -> go.Figure:
-    """Give a figure its own table."""
-    return figure.update_layout(meta={**figure.layout.meta, "numbers": numbers.to_dict(orient="tight")})
