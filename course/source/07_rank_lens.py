@@ -1,10 +1,10 @@
 # %% [markdown] title="Rank lens" minutes=80 hardware="2 CPU cores" prerequisites="05"
 # **By the end you will have shown** that the effective rank of a feed-forward matrix says first of all how long it was
 # trained, with which learning rate, and what shape it has, and only then which activation stood behind it; and that rank
-# and loss go together in one comparison, the opposite way in another, and in a third not at all, because something else
-# moves both each time. The controls: a matrix that nobody trained has a rank, too, and the law of large random matrices
-# predicts it; one activation at three learning rates covers more ranks than eight activations do; and ranks dealt out to
-# other activations say what luck can do.
+# and loss fall together in one comparison, go opposite ways in another and their own ways in a third, so that the one
+# does not explain the other. The controls: a matrix that nobody trained has a rank, too, and the law of large random
+# matrices predicts it; one activation at three learning rates covers more ranks than eight activations do; and ranks
+# dealt out to other activations say what luck can do.
 #
 # On the way you will
 #
@@ -80,11 +80,11 @@ way.reveal()
 from minipolycom.viz.widgets import choose
 
 spiked = choose(
-    "The largest singular value becomes three times as large. Of which rank is the smallest share left?",
+    "The largest singular value becomes three times as large. Which rank keeps the smallest share of what it was?",
     {
         "effective rank": "It counts shares of s. One large s takes a share from the others, and leaves them equal.",
-        "participation ratio": "It squares twice, so it falls a good deal. There is one that looks at nothing but the "
-        "largest.",
+        "participation ratio": "It squares twice, so it falls a good deal. But one of the three measures everything in "
+        "units of the largest.",
         "stable rank": "Its unit is the energy of the largest direction, and that has just been made nine times as "
         "large.",
         "all alike": "They agree on matrices of equal singular values. This is not one any more.",
@@ -303,11 +303,15 @@ for arm in CHANCE:
 handicap.compare(100 * (1 - gated / tall))
 
 # %% [markdown]
-# **Read the figure.** Each activation after training minus ReLU with the same seed: on the left in percent of 128, on the
-# right in percent of what chance gives for its shape. Only the two gated ones move, for only they have another shape, and
-# the last lines say by how many places. The way they move is the number that you guessed; set it beside the distances
-# that are left to explain. "SwiGLU has a low rank" is a statement about a narrower matrix first. And look where squared
-# ReLU stands: it is one term of PolyReLU.
+# **Read the figure.** Each activation after training minus ReLU with the same seed: on the left in percent of 128 (*in
+# dimensions*), on the right in percent of what chance gives for its shape (*in units of chance*). Only the two gated ones
+# move, for only they have another shape, and the last lines say by how many places. The way they move is the number that
+# you guessed; set it beside the distances that are left to explain. "SwiGLU has a low rank" is a statement about a
+# narrower matrix first. And look where squared ReLU stands: it is one term of PolyReLU.
+#
+# One caution. Weight decay shrinks the first noise and steps write over it, so the longer a training, the less of it is
+# left. Most of our spectra still looks like noise; what the paper's look like, after many more tokens for each weight, we
+# do not know.
 #
 # ### What you have now
 #
