@@ -573,7 +573,7 @@ def test_the_command_lists_runs_and_repeats(tmp_path, capsys):
     main(["reproduce", "precision", "--tier", "smoke", "--seeds", "2", *places])
     shown = capsys.readouterr().out
     assert "main 1 of 20: polynorm, float16, same inside, seed 0" in shown
-    assert "holds: With fp32 inside it is wrong by less than a thousandth" in shown
+    assert "holds: With fp32 inside, PolyNorm of fp16 rows with standard deviation 2 is wrong by less than" in shown
     main(["reproduce", "precision", "--tier", "smoke", "--again", *places[2:]])
     assert "the same 6 rows as recorded, to the last digit" in capsys.readouterr().out
 
@@ -642,11 +642,11 @@ def test_results_are_a_page_of_the_largest_tiers(dense):
     assert "`minipolycom reproduce dense --tier cpu --seeds 2`" in page
     assert "too few runs finished" in page  # of the text that the smoke tier does not have
     for statement in record.statements:
-        assert f"| {statement['text']} |" in page
+        assert f"| {statement['text']}" in page
     steps = [row for row in record.table("derived") if row["arm"] == "gelu"]
     late = [{name: row[name] for name in row if name != "steps_to_swiglu"} | {"at_least": 6} for row in steps]
     others = [row for row in record.rows if row not in steps]
-    assert "gelu > 6" in results([as_if_at("cpu", record, rows=others + late)])
+    assert "GELU > 6" in results([as_if_at("cpu", record, rows=others + late)])
 
 
 def test_statuses_of_the_paper_map_follow_from_records(dense):
@@ -654,9 +654,10 @@ def test_statuses_of_the_paper_map_follow_from_records(dense):
     statements = [dense[0].statements[0] | {"status": "contradicted", "claim": "dense-loss"}]
     tested = recorded_claims([dense[0], as_if_at("cpu", dense[0], statements=statements)], claims)
     assert (tested["dense-loss"].status, tested["dense-loss"].scale) == ("contradicted", "small")
-    assert tested["dense-loss"].tolerance == "95% intervals over 2 seeds, adjusted for several comparisons"
+    asked = tested["dense-loss"].tolerance
+    assert asked == f"“{statements[0]['text']}”, by 95% intervals over 2 seeds; 0 of 7 comparisons hold"
     row = paper_map(claims | tested, {}, tested).splitlines()[-1]
-    assert "| [results](RESULTS.md) | small | contradicted |" in row
+    assert f"| **contradicted** | [results](RESULTS.md) | small | {asked} |" in row
     assert recorded_claims([dense[0]], claims) == {}
     with pytest.raises(ValueError, match=r"tests the claim 'dense-loss', which claims\.toml does not declare"):
         recorded_claims([as_if_at("cpu", dense[0], statements=statements)], {})

@@ -106,12 +106,13 @@ def build(course: Path, pyproject: Path) -> dict[Path, str]:
     recorded: dict[str, Claim] = {}
     if (course / "reference" / "studies").is_dir():
         from minipolycom.studies.records import read_records  # torch comes with it, for which nothing else here waits
-        from minipolycom.studies.results import recorded_claims, results
+        from minipolycom.studies.results import judged_again, recorded_claims, results
 
-        records = [record for record in read_records(course / "reference" / "studies") if record.tier != "smoke"]
+        found = read_records(course / "reference" / "studies")
+        records = [judged_again(record) for record in found if record.tier != "smoke"]
         recorded = recorded_claims(records, claims)
         if records:
-            files[course / "RESULTS.md"] = results(records)
+            files[course / "RESULTS.md"] = results(records, claims)
     if claims:
         files[course / "PAPER_MAP.md"] = paper_map(claims | recorded, tested, recorded)
     return files
