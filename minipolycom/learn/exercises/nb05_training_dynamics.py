@@ -277,8 +277,8 @@ def _by_the_package(first, second):
 def seeds_needed(differences: torch.Tensor) -> torch.Tensor:
     """How many seeds it takes for the 95 % interval to leave zero out, if mean and scatter stay what they are.
 
-    differences: one per seed so far, shape (S,). Returns a scalar tensor, shape (), of their dtype: the smallest n from 2
-    on for which the half-width t(0.975, n - 1) s / sqrt(n) is smaller than |mean|.
+    differences: one per seed so far, shape (S,). Returns a scalar tensor, shape (), of their dtype: the smallest n from
+    2 on for which the half-width t(0.975, n - 1) s / sqrt(n) is smaller than |mean|.
     """
     mean, s = differences.mean().abs(), differences.std()
     n = 2
