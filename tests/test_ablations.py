@@ -19,7 +19,6 @@ from minipolycom.studies.ablations import (
     enter,
     entered,
     fingerprint,
-    found,
     ladder,
     losses_by_width,
     losses_of,
@@ -167,12 +166,6 @@ def test_recorded_losses_hold_the_arms_of_every_record_with_their_seeds() -> Non
     assert {"polynorm", "swiglu", "polynorm, order 5", "polyrelu, linear start"} <= set(losses)
     assert losses["polynorm"] == losses_of(ablations.recorded("dense").rows, "stdlib")["polynorm"]
     assert set(losses["polynorm, order 5"]) == set(ablations.recorded("order").seeds)
-
-
-def test_a_study_without_a_record_is_told_with_the_command_that_makes_it(capsys) -> None:
-    assert found("order").study == "order"
-    assert found("nowhere") is None
-    assert "minipolycom reproduce nowhere --tier cpu" in capsys.readouterr().out
 
 
 def test_pairs_are_of_the_seeds_that_both_have() -> None:

@@ -63,15 +63,6 @@ class Learnt(nn.Module):
         return self.function(x, self.weight, self.bias)
 
 
-def found(study: str) -> Record | None:
-    """The record of a study at the CPU tier; where there is none yet, None, and a line that says how to make it."""
-    try:
-        return recorded(study)
-    except ValueError:
-        print(f"{study}: not recorded yet. In a terminal: minipolycom reproduce {study} --tier cpu --seeds 3")
-        return None
-
-
 def losses_of(rows: Iterable[Mapping], source: str | None = None) -> Losses:
     """The losses of compared runs by arm and seed, of one text if a source is given; none of a run that diverged."""
     losses: Losses = {}

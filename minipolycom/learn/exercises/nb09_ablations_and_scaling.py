@@ -685,11 +685,10 @@ EXERCISES = (
         name="promise",
         notebook="09_ablations_and_scaling",
         statement=r"""
-            A fitted law says something of sizes that nobody trained: a promise. Where the floor is known (as on the
-            course's language, whose entropy is), give it an interval: fit each **seed** by itself, a straight line
-            through $\log(L - L_\infty)$ over $\log s$, follow each line to the wanted size, and take Student's 95 %
-            interval of the $S$ *logarithms* found there. Turn the three numbers, middle, lower and upper end, back into
-            losses.
+            A fitted law says something of sizes that nobody trained: a promise. Where the floor is known (as is the
+            entropy of the course's language), give it an interval: fit each **seed** by itself, a straight line through
+            $\log(L - L_\infty)$ over $\log s$, follow each line to the wanted size, and take Student's 95 % interval of
+            the $S$ *logarithms* found there. Turn the three numbers, middle, lower and upper end, back into losses.
             """,
         difficulty=3,
         importance=4,
@@ -760,7 +759,7 @@ EXERCISES = (
         name="hermite_norm",
         notebook="09_ablations_and_scaling",
         statement=r"""
-            An idea from the exercise above: PolyNorm's first and third term are related, $0.775$. The polynomials of
+            An idea from `start_factor`: PolyNorm's first and third term are related, by $0.775$. The polynomials of
             Hermite are not related, on a normal row, to any other. So normalise the row *once*,
             $u = x / \sqrt{\operatorname{mean}(x^2) + 10^{-6}}$ over the last axis, and take
 
