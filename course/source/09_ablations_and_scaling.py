@@ -317,7 +317,7 @@ norm = choose(
 )
 norm
 
-# %%
+# %% claim="compositions"
 from minipolycom.studies.catalogue import ALIKE
 from minipolycom.studies.statistics import mean_interval
 from minipolycom.viz import ablations, figures
@@ -718,9 +718,9 @@ print(f"among the {len(bent)} recorded that do bend, the rank correlation of ben
 #
 # </details>
 #
-# **Paper map.** *Orders 3 and 4 converge alike* (section 2): the verdict of the recorded study stands in the paper map and,
-# with those of the starts, compositions and widths, in `course/RESULTS.md`. Reviewers of the paper asked for smaller models;
-# section 5 has four sizes of ours.
+# **Paper map.** *Orders 3 and 4 converge alike* (section 2) and the comparison of four compositions (section 4): the verdicts
+# of the recorded studies stand in the paper map and, with those of the starts and widths, in `course/RESULTS.md`. Reviewers of
+# the paper asked for smaller models; section 5 has four sizes of ours.
 #
 # **Read on.** Z. Zhuo et al., *Polynomial composition activations*, ICLR 2025, section 4.3; D. Schuirmann, *A comparison of
 # the two one-sided tests procedure*, 1987; D. Lakens, *Equivalence tests*, 2017; J. Kaplan et al., *Scaling laws for neural
