@@ -24,7 +24,7 @@ FIGURES = {
     "arrows": lambda: bridge.arrows({"rotation": (16.0, 16.0), "cube": (16.0, 190.0), "loud": (14.0, 4.0)}, "Ranks"),
     "shuffled": lambda: bridge.shuffled(CHANCE, 0.4, (-0.7, 0.7)),
     "growth": lambda: bridge.growth((2, 4), PREDICTED, MEASURED),
-    "plane": lambda: bridge.plane(GROUPS, "One model"),
+    "plane": lambda: bridge.plane(GROUPS, "One model", "rank of a layer"),
     "trained": lambda: bridge.trained(TRAINED, {"raised": (-0.1, -0.02), "lowered": (-0.1, 0.3)}, "gelu"),
 }
 

@@ -18,8 +18,9 @@
 # - **write** a filter for a hidden layer, and the matrix that takes it back,
 # - **decide** by a rule, and leave with a page of your own.
 #
-# "Rank" means the effective rank of singular values over tokens, their mean taken off, as in the recorded studies. After a
-# restart run the set-up cell, and go on at the first cell of any section.
+# "Rank" means the effective rank: a number between 1 and the width that says how many directions the rows of a layer, one
+# for each token, really use (notebook 10 derives it). Here it is that of singular values, the mean row taken off, as in the
+# recorded studies. After a restart run the set-up cell, and go on at the first cell of any section.
 
 # %% setup=true
 
@@ -57,7 +58,8 @@ sign
 # %%
 from minipolycom.viz import bridge, figures
 
-figures.show(bridge.beside_loss(ranks, losses, "Eight activations, 600 steps"))
+steps_made = max(row["step"] for row in last.values())
+figures.show(bridge.beside_loss(ranks, losses, f"{len(ranks)} activations, {steps_made} steps"))
 sign.reveal()
 
 # %% [markdown]
@@ -279,11 +281,16 @@ shown = {name: (sizes / sizes[0]).where(sizes > 1e-5 * sizes[0], torch.nan) for 
 figures.show(
     figures.lines(shown, range(1, 257), "direction", "size / largest", "A spectrum before and behind", log="y")
 )
+for name in ("polynorm", "relu"):
+    sizes = ", ".join(f"{shown[name][k - 1]:.3f} at {k}" for k in (16, 17, 18, 145, 155, 256))
+    print(f"{name:>8}: {sizes}")
 
 # %% [markdown]
-# **Read the figure.** Sixteen old directions stay on top, and behind each function there is a step down to the new ones:
-# for PolyNorm, squares and cubes at about a tenth of the size. They are many, so they make up most of the *effective* rank;
-# they are small, so a network has to turn them up before they do anything. A polynomial and ReLU draw the same picture.
+# **Read the figure.** Sixteen old directions stay on top, and behind each function there is a step down to the new ones.
+# These are many, so they make up most of the *effective* rank; they are small, so a network has to turn them up before they
+# do anything. So far ReLU and a polynomial draw the same picture, and then they differ twice. ReLU has a seventeenth on top:
+# how loud the token is, which PolyNorm divides out. And near direction $152 = 16 + 136$, the old ones and the squares, ReLU
+# steps down once more: it is $x/2 + |x|/2$, and neither half has a cube in it.
 #
 # Now the controls. Where must nothing happen?
 
@@ -363,11 +370,10 @@ small = fit(text, shape, settings, name="gelu", out=f"runs/14_bridge/small, {ste
 # %% exercise="reshaping_matrix"
 
 # %% [markdown]
-# Put it between the activation and the matrix `down` behind it. The model was not trained for that.
+# Put it between the activation and the matrix `down` behind it, in both layers. The model was not trained for that. (The rank
+# shown is the first layer's: what enters the second is no longer what it was.)
 
 # %%
-from statistics import fmean
-
 import torch
 
 from minipolycom.evaluate import evaluate
@@ -386,10 +392,9 @@ maps = {
 
 
 def measured(name, matrices, absorb):
-    """The name, the mean rank of the layers and the loss of the model with these matrices in it."""
+    """The name, the rank of the first layer and the loss of the model with these matrices in it."""
     changed = inserted(small, matrices, absorb=absorb)
-    loss = evaluate(changed, text, windows=windows, progress=False)["loss"]
-    return name, fmean(hidden_ranks(changed, tokens)), loss
+    return name, hidden_ranks(changed, tokens)[0], evaluate(changed, text, windows=windows, progress=False)["loss"]
 
 
 left_as_it_is = [measured(name, matrices, False) for name, matrices in maps.items()]
@@ -425,7 +430,7 @@ groups = {
     "filter, taken back by the next matrix": taken_back,
     "rotation": rotated,
 }
-figures.show(bridge.plane(groups, "One trained model, its rank changed"))
+figures.show(bridge.plane(groups, "One trained model, its rank changed", "effective rank of the first layer's rows"))
 found, same = [rank for _, rank, _ in taken_back], [loss for *_, loss in taken_back]
 print(
     f"taken back: ranks from {min(found):.0f} to {max(found):.0f} of 256, losses {max(same) - min(same):.0e} nats apart"
@@ -503,7 +508,8 @@ assert difference < 1e-9
 from minipolycom.viz.widgets import guess_number
 
 hunch = guess_number(
-    "The rotation changes neither a rank nor what can be computed. How far from plain GELU will it end, in the mean?",
+    "The rotation changes neither a rank nor what can be computed. How far above plain GELU's loss will it end? "
+    "(Below 0: under it.)",
     "nats per token",
     -0.2,
     0.2,
@@ -645,8 +651,10 @@ print(f"- {steps} steps, {len(ends['gelu'])} seeds, one size, one activation, on
 from pathlib import Path
 from statistics import fmean
 
+import torch
 from IPython.display import Markdown, display
 
+import minipolycom
 from minipolycom.studies.writeup import write_up
 
 page = write_up(
@@ -655,22 +663,23 @@ page = write_up(
         "Claim": "Raising the effective rank of the hidden rows, and nothing else, trains to a lower loss; lowering it "
         "to a higher one; and both by more than a map that leaves the rank as it is.",
         "Protocol": [
-            f"2 layers of width 64, GELU, {steps} steps of 16 windows of 64 bytes of Python's library, AdamW",
+            f"2 layers of width 64, GELU, {steps} steps of 16 windows of 64 bytes of Python's library, AdamW "
+            f"(minipolycom {minipolycom.__version__}, torch {torch.__version__})",
             "a filter behind the activation, sigma -0.5 or +0.5, from the covariance of earlier batches",
             "controls: no filter; a fixed random rotation",
             f"a rate of its own for each arm, of three, on seed 100: {', '.join(f'{a} {r:g}' for a, r in chosen.items())}",
-            "seeds 0, 1 and 2, compared in pairs",
+            "seeds 0, 1 and 2, compared in pairs; measured: validation loss after the last step, in nats per byte",
             "rank that the next matrix sees at the end, mean over layers and seeds: "
             + ", ".join(f"{arm} {fmean(seen for seen, _ in pairs):.0f}" for arm, pairs in ranks.items()),
         ],
         "Rule": "It holds if against both controls the interval with a raised rank lies below 0 and that with a lowered "
         "one above; it is refuted if against both controls one of them lies on the wrong side; else it is undecided.",
         "Result": {
-            f"{arm} minus {control}": apart(arm, control)
+            f"loss, {arm} minus {control}": apart(arm, control)
             for arm in ("rank raised", "rank lowered")
             for control in ("gelu", "rotation")
         },
-        "Verdict": f"{verdict}, with {len(ends['gelu'])} seeds.",
+        "Verdict": f"{verdict.capitalize()}, with {len(ends['gelu'])} seeds.",
         "What would refute it": "A training in which the rank is raised and the gradient of the next matrix is scaled "
         "back, and the loss does not fall; or another optimizer under which the order turns round.",
         "What this does not say": "Anything about trained models: their rank can be given any value without changing a "

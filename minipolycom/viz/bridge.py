@@ -74,15 +74,15 @@ def arrows(ranks: Mapping[str, tuple[Real, Real]], title: str) -> go.Figure:
 
 
 def shuffled(correlations: Float[ArrayLike, " N"], observed: Real, interval: tuple[Real, Real]) -> go.Figure:
-    """How often each correlation comes out when the names are shuffled, with the observed one and the interval that
-    holds 95 % of the shuffled ones."""
+    """How often each correlation comes out when the losses are dealt out, with the observed one and the interval that
+    holds 95 % of those."""
     values = np.asarray(correlations, dtype=float)
     share, edges = np.histogram(
         values, bins=np.linspace(-1.025, 1.025, 42), weights=np.full(len(values), 100 / len(values))
     )
     middle, (low, high) = (edges[:-1] + edges[1:]) / 2, interval
     outside = (middle < low) | (middle > high)
-    title = "Correlations when the names are dealt out at random"
+    title = "Correlations when the losses are dealt out at random"
     figure = blank(title, "correlation of added rank with loss", "% of the ways to deal", height=360)
     colours = [PALETTE["vermillion"] if far else PALETTE["sky"] for far in outside]
     figure.add_bar(x=middle, y=share, name="% of the ways", marker=dict(color=colours), showlegend=False, width=0.045)
@@ -126,20 +126,22 @@ def growth(
     return describe(figure, f"{sentence}: {'; '.join(told)}.")
 
 
-def plane(groups: Mapping[str, Sequence[tuple[str, Real, Real]]], title: str, ylabel: str = LOSS) -> go.Figure:
+def plane(groups: Mapping[str, Sequence[tuple[str, Real, Real]]], title: str, xlabel: str) -> go.Figure:
     """One model under several changes: the loss over the rank, a line for each group of changes in the given order.
 
-    A group holds (name of the change, rank, loss).
+    A group holds (name of the change, rank, loss). There are three groups at most.
     """
-    figure, told, numbers = blank(title, f"{RANK} of the hidden rows", ylabel, height=430), [], {}
-    looks = zip(
-        ("vermillion", "blue", "plum"), ("solid", "6px,3px", "2px,3px"), ("circle", "diamond", "square"), strict=True
+    figure, told, numbers = blank(title, xlabel, LOSS, height=430), [], {}
+    looks = (
+        ("vermillion", "solid", "circle", "top center"),
+        ("blue", "6px,3px", "diamond", "bottom center"),
+        ("plum", "2px,3px", "square", "middle right"),
     )
-    for (group, points), (colour, dash, symbol) in zip(groups.items(), looks, strict=False):
+    for (group, points), (colour, dash, symbol, beside) in zip(groups.items(), looks, strict=False):
         names, ranks, losses = ([point[place] for point in points] for place in range(3))
         figure.add_scatter(
             x=[float(rank) for rank in ranks], y=[float(loss) for loss in losses], name=group, text=names,
-            mode="lines+markers+text", textposition="top center", textfont=dict(size=11),
+            mode="lines+markers+text", textposition=beside, textfont=dict(size=11),
             line=dict(color=PALETTE[colour], dash=dash, width=1.5),
             marker=dict(size=11, color=PALETTE[colour], symbol=symbol),
         )  # fmt: skip
