@@ -160,14 +160,14 @@ def filter_action(
     colours = [PALETTE["forest"] if rate > 0 else PALETTE["amber"] for rate in rates]
     figure.add_bar(x=index, y=rates, name="growth rate", showlegend=False, marker=dict(color=colours), **panel(2))
     later = np.full(len(before), np.nan) if later_R is None else np.asarray(later_R, dtype=float)
-    for name, values, width, colour in (
-        ("now", before, 6, faint(NEUTRAL, 0.35)),
-        ("later", later, 2.5, PALETTE["plum"]),
+    for name, values, mode, width, colour in (
+        ("now", before, "lines", 6, faint(NEUTRAL, 0.35)),
+        ("later", later, "lines+markers", 2.5, PALETTE["plum"]),  # a mode that is left alone has no line to be seen by
     ):
         shares = values / values.sum()
         figure.add_scatter(
-            x=index, y=np.where(shares > LEAST_SHARE, shares, np.nan), name=name, mode="lines",
-            line=dict(color=colour, width=width), **panel(3),
+            x=index, y=np.where(shares > LEAST_SHARE, shares, np.nan), name=name, mode=mode,
+            line=dict(color=colour, width=width), marker=dict(size=5, color=colour), **panel(3),
         )  # fmt: skip
     figure.update_xaxes(title="mode", range=[0.4, len(before) + 0.6])
     for axis in ("yaxis", "yaxis3"):
