@@ -32,12 +32,13 @@ help:
 learn: $(VENV)/.lab
 	$(BIN)/minipolycom lab $(ARGS)
 
-# The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks.
+# The rooms whose signatures have shapes run with these checked, but for torch.compile, which cannot trace the checks, and
+# for what compares times, which runs alone.
 SHAPED := minipolycom.activations,minipolycom.approximation,minipolycom.bench,minipolycom.evaluate,minipolycom.fused,minipolycom.grouped,minipolycom.linear,minipolycom.model,minipolycom.record,minipolycom.reshaping,minipolycom.spectral,minipolycom.ssl,minipolycom.studies,minipolycom.text,minipolycom.viz
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not compile" $(PARALLEL) --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
-	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m compile $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest -m "not (timing or compile)" $(PARALLEL) --jaxtyping-packages=$(SHAPED),typechecker.checked $(ARGS)
+	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -m "timing or compile" $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "minipolycom needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one that is: make learn PYTHON=python3.12"; exit 1; }

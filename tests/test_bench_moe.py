@@ -70,6 +70,7 @@ def test_the_number_of_threads_is_given_back() -> None:
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.timing
 def test_experts_stay_ahead_of_the_library() -> None:
     """Where there are many, its block alone takes twice as long as ours; half of the lead is left to a busy machine."""
     rows = bench_moe([(256, 64, 8, 1024)], device="cpu", rounds=5)

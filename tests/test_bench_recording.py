@@ -27,6 +27,7 @@ def test_a_recording_is_what_the_steps_around_it_take_longer(monkeypatch):
     assert "polynorm, recorded every 10 steps" in table([row])
 
 
+@pytest.mark.timing
 def test_recording_takes_less_than_three_percent():
     rows = bench_recording(presets=["tiny"], device="cpu", rounds=4)
     (row,) = rows

@@ -302,6 +302,7 @@ def test_reset_puts_every_control_back():
     assert play.reading.value == before
 
 
+@pytest.mark.timing
 def test_a_slider_follows_the_hand():
     """A bound for a machine that does other things too; on a quiet one a change takes a third of it or less."""
     play = filter_playground()

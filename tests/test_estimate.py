@@ -24,6 +24,7 @@ def data(tmp_path_factory):
     return TokenData(f"files:{folder / 'words.txt'}", context=64, batch_size=8, cache_dir=folder / "cache")
 
 
+@pytest.mark.timing
 def test_an_estimate_is_of_the_order_of_what_it_takes(data):
     fit(data, SHAPE, QUICK, progress=False)  # what is slow once only
     expected = estimate(data, SHAPE, QUICK)

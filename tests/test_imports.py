@@ -65,6 +65,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not {"torch", "numpy", "einops", *NOTEBOOK_STACK, *TRAINING_STACK} & set(done.stdout.split())
 
 
+@pytest.mark.timing
 def test_importing_the_package_costs_less_than_three_tenths_of_a_second_on_top_of_torch() -> None:
     code = """if True:
         import time, torch

@@ -104,6 +104,7 @@ def test_the_choice_is_the_chips(monkeypatch, capability, tune, faster) -> None:
     assert not onednn_is_faster.__wrapped__()
 
 
+@pytest.mark.timing
 @pytest.mark.skipif(not onednn_is_faster(), reason="MKL does not hold this chip back")
 def test_it_is_faster_where_it_is_taken() -> None:
     """Measured: 2.2 times; half of the lead is left to a busy machine."""
