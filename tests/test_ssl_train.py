@@ -393,6 +393,7 @@ def test_a_comparison_checks_its_settings_before_the_first_training(tmp_path):
 # -- speed -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_a_filter_costs_at_most_half_a_step_of_simsiam():
     """The networks of the course, 256 digits. Medians of steps in turn, so that what else runs slows both alike."""
     batch = ViewData("digits").batch(0)

@@ -117,6 +117,7 @@ def test_the_start_values_lie_on_the_sliders_grids(explorer):
         assert steps == pytest.approx(round(steps), abs=1e-9), name
 
 
+@pytest.mark.timing
 def test_a_slider_answers_at_once(explorer):
     times = []
     for value in range(1, 8):
