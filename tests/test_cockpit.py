@@ -176,6 +176,7 @@ def pair(tmp_path_factory):
 def test_the_rank_lens_compares_at_equal_step_and_at_equal_loss(pair):
     lens = rank_lens(*pair)
     assert lens.steps == {"relu": 8, "polynorm": 8}
+    assert [name for _, name in lens.tensor.options] == ["up", "down", "preactivation", "hidden"]  # none has a gate
     lens.equal.value = "loss"
     lens.place.index = 0
     for run in pair:

@@ -65,6 +65,9 @@ def test_each_run_is_a_mark_in_the_colour_of_its_activation() -> None:
     assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == ("rank", "share")
     assert figure.layout.yaxis.range == figure.layout.yaxis2.range
     assert len({one.marker.symbol for one in figure.data}) == 3  # not by colour alone
+    (alone,) = ranks.plane({"a": {"gelu": [(1.0, 2.0)]}}, ["rank"], "Plane").data
+    assert alone.marker.symbol == trace(figure, "gelu", "x2").marker.symbol
+    assert ranks.plane({"a": {"mine": [(1.0, 2.0)]}}, ["rank"], "Plane").data[0].marker.symbol == "circle"
     assert table(figure).loc["swiglu"].to_numpy().tolist() == [["a", 108.0, 1.0], ["b", 108.0, 1.0]]
     assert "relu, a: 109.5, 1.375" in alt(figure)
 

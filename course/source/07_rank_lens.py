@@ -341,11 +341,8 @@ paths = {}
 for (arm, seed), run in by_run.items():
     if seed == study.seeds[0]:
         paths[arm] = [(run["weight_rank"][step], run["loss"][step]) for step in sorted(run["loss"]) if step > 0]
-figures.show(
-    ranks.plane(
-        {"one seed": paths}, ["effective rank of the weights"], "From the first recording on", joined=["one seed"]
-    )
-)
+title = "Five runs, from the first recording on"
+figures.show(ranks.plane({"one seed": paths}, ["effective rank of the weights"], title, joined=["one seed"]))
 target = max(min(run["loss"].values()) for run in by_run.values())
 for arm in paths:
     own = [run for (name, _), run in by_run.items() if name == arm]
@@ -457,7 +454,8 @@ for (arm, seed), loss in loss_at_end.items():
     eight.setdefault(arm, []).append((rank_at_end[arm, seed], loss))
 panels = {"yours: PolyNorm, three rates": {"polynorm": yours}, "the record: eight activations": eight}
 plane = ranks.plane(panels, ["effective rank of the weights"] * 2, "One activation, and eight", joined=list(panels)[:1])
-figures.show(plane.update_xaxes(range=[min(rank for rank, _ in yours) - 2, 128]))
+lowest = min(rank for pairs in (yours, *eight.values()) for rank, _ in pairs)
+figures.show(plane.update_xaxes(range=[lowest - 2, 128]))
 for rate, (rank, loss) in zip(at_rate, yours, strict=True):
     print(f"rate {rate:g}: rank {rank:.1f}, loss {loss:.3f}")
 means = {arm: fmean(rank for rank, _ in pairs) for arm, pairs in eight.items()}
@@ -613,8 +611,8 @@ print(f"all runs: r = {reference('within_seed_correlation')(share, grammar_loss)
 # %% [markdown]
 # **Read the figure**, first across the panels, then within one. Who knows the rate of a run knows its rank better than
 # who knows the activation, and the correlation over all runs has the sign that it had on the library. Within a panel, is
-# there a line that falls? (The paper's models share one learning rate, as far as we know them, so this confounder is ours
-# and not theirs. The shape is theirs, too.)
+# there a line that falls, and how far apart are three runs of one activation? (The paper's dense models share one
+# learning rate, as far as we know them, so this confounder is ours and not theirs. The shape is theirs, too.)
 #
 # Take the rate out.
 
@@ -648,20 +646,27 @@ for left_out in arms:
 
 # %% claim="rank-is-not-loss"
 from minipolycom.studies.records import recorded
-from minipolycom.viz import figures, studies
+from minipolycom.viz import figures, ranks
 
 study = recorded("rank")
-for number, statement in enumerate(study.statements):
+last = {(row["arm"], row["seed"]): row["weight_rank"] for row in study.table("ranks")}  # rows come by step
+end = {(row["arm"], row["seed"]): row["loss"] for row in study.table("curve")}
+beside = {"relu": [(0.0, 0.0)]}
+for arm in ("gelu", "swiglu"):
+    beside[arm] = [(last[arm, seed] - last["relu", seed], end[arm, seed] - end["relu", seed]) for seed in study.seeds]
+title = "Beside ReLU with the same seed"
+plane = ranks.plane({"one mark for each seed": beside}, ["effective rank minus ReLU's"], title)
+figures.show(plane.update_layout(yaxis_title="loss minus ReLU's"))
+for statement in study.statements:
     if statement["claim"] == "rank-is-not-loss":
-        figures.show(studies.intervals(study, statement=number))
         print(f"{statement['verdict']}: {statement['text']}")
         for line in statement["comparisons"]:
             side = "as claimed" if line["estimate"] < 0 else "the other way round"
             print(f"  {line['title']}: {line['estimate']:+.3f} in the mean, {side}")
 
 # %% [markdown]
-# **Read the figure.** Ranks and losses have different units; read each line against zero. So what do we say of rank and
-# loss?
+# **Read the figure.** The claim would have all marks below ReLU's and to its left. Which of the two activations keeps
+# to it? The verdict is for both together, by the rule. So what do we say of rank and loss?
 #
 # - *Between moments of a run* a lower rank goes with a lower loss. That is training.
 # - *Between learning rates* the rank runs one way, and the loss down and up again.
@@ -776,8 +781,8 @@ for arm, seeds in alike.items():
 #
 # ## 8 · What moves the ruler
 #
-# Everything that you have seen move an effective rank of weights, in one unit. (It takes what sections 3 and 5 have
-# left.)
+# Everything that you have seen move an effective rank of weights, in one unit. (It takes your three rates from section
+# 5.)
 
 # %%
 from statistics import fmean

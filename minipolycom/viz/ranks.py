@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from minipolycom.viz.drawing import blank, bring_table, describe, head_panels, panel
 from minipolycom.viz.figures import LOSS
 from minipolycom.viz.svg import CORNERS
-from minipolycom.viz.theme import NEUTRAL, PALETTE, faint, styles
+from minipolycom.viz.theme import NEUTRAL, PALETTE, STYLE, faint, styles
 
 RANK = "effective rank"
 SYMBOLS = ("circle", *CORNERS)
@@ -81,7 +81,7 @@ def plane(
                 x=[rank for rank, _ in pairs], y=[loss for _, loss in pairs], name=name, legendgroup=name,
                 mode="lines+markers" if kind in joined else "markers", showlegend=name not in legend,
                 line=dict(color=colour, dash=dash, width=2), **panel(column),
-                marker=dict(size=9, color=faint(colour, 0.8), symbol=SYMBOLS[list(look).index(name) % len(SYMBOLS)]),
+                marker=dict(size=9, color=faint(colour, 0.8), symbol=_symbol(name, list(look).index(name))),
             )  # fmt: skip
             legend.add(name)
             rows += [(name, kind, rank, loss) for rank, loss in pairs]
@@ -97,6 +97,12 @@ def plane(
     describe(figure, f"{title}. Mean rank and loss: {told}.")
     bring_table(figure, numbers)
     return figure
+
+
+def _symbol(name: str, place: int) -> str:
+    """An activation has the same mark in every figure, another name that of its place."""
+    place = list(STYLE).index(name) if name in STYLE else place
+    return SYMBOLS[place % len(SYMBOLS)]
 
 
 def shuffled(panels: Mapping[str, tuple[Real, Sequence[Real]]], title: str) -> go.Figure:

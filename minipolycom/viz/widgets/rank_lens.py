@@ -21,7 +21,9 @@ class RankLens(widgets.VBox):
         self.spectra = {name: run.table("spectra") for name, run in runs.items()}
         self.likeness = {name: run.table("similarity") for name, run in runs.items()}
         self.equal = dropdown("compared at", list(EQUAL.items()), "step")
-        self.tensor = dropdown("of", [(said, name) for name, said in recorded.TENSORS.items()], "hidden")
+        known = {row["tensor"] for rows in self.spectra.values() for row in rows}  # not every model has a matrix gate
+        tensors = [(said, name) for name, said in recorded.TENSORS.items() if name in known]
+        self.tensor = dropdown("of", tensors, "hidden")
         self.measure = dropdown("rank", [(said, name) for name, said in recorded.MEASURES.items()], "effective_rank")
         self.alike = dropdown("layers", [(said, name) for name, said in recorded.SIMILARITIES.items()], "cosine")
         self.place = widgets.SelectionSlider(
