@@ -24,7 +24,7 @@ from minipolycom.studies import running
 from minipolycom.studies.catalogue import STUDIES, exponents, ranks_bridged, ranks_compared, speed
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
 from minipolycom.studies.records import Record, largest, read_records, recorded
-from minipolycom.studies.results import recorded_claims, results
+from minipolycom.studies.results import figure, judged_again, recorded_claims, results
 from minipolycom.studies.running import again, difference, run_study
 from minipolycom.studies.statistics import (
     Reached,
@@ -647,6 +647,50 @@ def test_results_are_a_page_of_the_largest_tiers(dense):
     late = [{name: row[name] for name in row if name != "steps_to_swiglu"} | {"at_least": 6} for row in steps]
     others = [row for row in record.rows if row not in steps]
     assert "GELU > 6" in results([as_if_at("cpu", record, rows=others + late)])
+
+
+LINE = {"measure": "loss", "first": "polynorm", "second": "swiglu", "where": {"source": "stdlib"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            dict(estimate=-0.00823, low=-0.0198, high=0.00334),
+            "loss, PolyNorm minus SwiGLU, Python's library: -0.008 (-0.020 to 0.003)",
+        ),
+        (
+            dict(estimate=97.6, low=89.3, high=106.0, second="", measure="rank_gain", where={}),
+            "effective rank that it adds, PolyNorm: 98 (89 to 106)",
+        ),
+        (
+            dict(estimate=2.067e-4, low=2.066e-4, high=2.068e-4, second=""),
+            "loss, PolyNorm, Python's library: 0.000207 (0.000207 to 0.000207)",
+        ),
+        (
+            dict(estimate=0.0, low=0.0, high=0.0, first="polynorm, order 4"),
+            "loss, PolyNorm, order 4, minus SwiGLU, Python's library: 0 (0 to 0)",
+        ),
+        (
+            dict(first="polynorm, float16, same inside", second="", where={"scale": 2.0}),
+            "loss, PolyNorm, float16 throughout, standard deviation 2: too few runs finished",
+        ),
+        (
+            dict(first="rdm_simsiam_online@power:online:2.0", second="simsiam", where={}),
+            "loss, online +2 minus SimSiam: too few runs finished",
+        ),
+    ],
+)
+def test_a_figure_is_told_in_words_with_the_digits_that_its_interval_leaves(more, told):
+    assert figure(LINE | more) == told
+
+
+@pytest.mark.parametrize("record", read_records(COURSE / "reference" / "studies"), ids=lambda record: record.name)
+def test_a_recorded_verdict_is_what_its_rows_give_today(record):
+    """The page judges records again, so that words and claims may change; what was found may not."""
+    today = judged_again(record)
+    found = [[(line["title"], line["verdict"]) for line in each["comparisons"]] for each in record.statements]
+    assert found == [[(line["title"], line["verdict"]) for line in each["comparisons"]] for each in today.statements]
 
 
 def test_statuses_of_the_paper_map_follow_from_records(dense):

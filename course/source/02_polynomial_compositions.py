@@ -98,7 +98,7 @@ types = choose(
 )
 types
 
-# %%
+# %% claim="types-equivalent"
 from functools import partial
 
 import torch
@@ -107,16 +107,18 @@ from minipolycom.activations import compose
 from minipolycom.viz import figures
 
 thirds, nothing = torch.full((3,), 1 / 3), torch.zeros(1)
-figures.show(
-    figures.activation_curves(  # `compose` calls inner before the powers, outer after them
-        {
-            "type I": partial(compose, weight=thirds, bias=nothing, inner=torch.relu),
-            "type II": partial(compose, weight=thirds, bias=nothing, outer=torch.relu),
-            "bare cubic": partial(compose, weight=thirds, bias=nothing),
-        },
-        x_range=(-2, 2),
-    )
-)
+curves = {  # `compose` calls inner before the powers, outer after them
+    "type I": partial(compose, weight=thirds, bias=nothing, inner=torch.relu),
+    "type II": partial(compose, weight=thirds, bias=nothing, outer=torch.relu),
+    "bare cubic": partial(compose, weight=thirds, bias=nothing),
+}
+figures.show(figures.activation_curves(curves, x_range=(-2, 2)))
+x = torch.linspace(-2, 2, 401)
+apart = curves["type II"](x) - curves["type I"](x)
+second = compose(-x, torch.tensor([0, 1 / 3, 0]), nothing, inner=torch.relu)  # a unit of type I that looks left
+missing = [float(gap.abs().max()) for gap in (apart, apart - second)]
+print(f"type II minus type I: up to {missing[0]:.2f}; minus a second unit of type I: up to {missing[1]:.0e}")
+assert missing[1] < 1e-6 < 1 < missing[0]
 types.reveal()
 
 # %% [markdown]
@@ -835,7 +837,8 @@ for backend in ("plain", "eager"):
 #
 # </details>
 #
-# **Paper map.** Row *PolyNorm divides each power by its L2 norm*: contradicted by the paper's own code (section 4). That
+# **Paper map.** Row *both types have equivalent expressivity*: scaled down, for ReLU at order 3, with two units for one (section 2).
+# Row *PolyNorm divides each power by its L2 norm*: contradicted by the paper's own code (section 4). That
 # ReLU and squared ReLU are special cases of PolyReLU (section 2) is a row of notebook 03.
 #
 # **Read on.** Z. Zhuo et al., *Polynomial composition activations*, 2025, section 3; T. van Laarhoven, *L2 regularization

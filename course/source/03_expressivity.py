@@ -188,7 +188,7 @@ figures.show(figures.lines(seen, tooth.tolist(), xlabel="x", ylabel="value", tit
 
 # %% exercise="sawtooth_square"
 
-# %%
+# %% claim="relu-approximates"
 from minipolycom import approximation as theory
 from minipolycom.learn import reference
 
@@ -683,7 +683,7 @@ for dimension in (1, 2, 10, 100, 2048):
 # </details>
 #
 # **Paper map.** ReLU, squared ReLU and polynomials as PolyReLU networks, and ReLU networks at equal size: reproduced
-# (section 1). The logarithm that ReLU pays: scaled down, for the square; read as a statement about *every* PolyReLU network
+# (section 1). PolyReLU approximated by ReLU networks: scaled down, for the square (section 2). The logarithm that ReLU pays: scaled down, for the square; read as a statement about *every* PolyReLU network
 # the theorem would be false, as a reviewer saw (sections 2 and 3). The rate: scaled down, for two functions in one and two
 # dimensions (section 4). Its optimality: scaled down, for methods that keep one number; for more the theorem is cited
 # (section 5).

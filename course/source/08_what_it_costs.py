@@ -209,6 +209,26 @@ figures.show(
 # computed in fp32 inside: the six tensors are fp32, twice the size of what came in, and make **twelve**. (The authors' dense models
 # compute in bfloat16 throughout, which makes six.) One layer of these models holds 8256 numbers per token, and there are 24 of them.
 #
+# Six is two for each power: the power itself, and what it is after its norm. So each order more should bring two.
+
+# %% claim="order-cost"
+from functools import partial
+
+
+def divided(u):
+    return u * torch.rsqrt(u.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def written(order, x, weight, bias):
+    """PolyNorm of any order, one operation after the other, as the authors write order 3."""
+    return bias + sum(weight[0] * divided(x if power == 1 else x**power) for power in range(1, order + 1))
+
+
+by_order = {order: len(set(kept(partial(written, order))[0])) for order in (1, 2, 3, 4)}
+print("tensors kept, by order: " + ", ".join(f"{count} at order {order}" for order, count in by_order.items()))
+assert by_order == {1: 2, 2: 4, 3: 6, 4: 8}
+
+# %% [markdown]
 # ## 4 · The way back, in closed form
 #
 # Both prices come from taking the formula apart. Put it together again: with the three numbers $r_p = (\overline{x^{2p}} +
@@ -850,7 +870,8 @@ print(f"measured by others: {1188 / 45:.0f} (Liger), {1971 / 62:.0f} (vLLM)")
 #
 # </details>
 #
-# **Paper map.** *The checkpointed activation keeps only its input*: reproduced (section 5). *Higher orders risk overflow in low precision*:
+# **Paper map.** *Higher orders cost more*: reproduced, in tensors kept (section 3). *The checkpointed activation keeps only its
+# input*: reproduced (section 5). *Higher orders risk overflow in low precision*:
 # reproduced, with its mechanism (section 8).
 #
 # **Read on.** S. Williams, A. Waterman, D. Patterson, *Roofline: an insightful visual performance model*, 2009; T. Chen et al., *Training

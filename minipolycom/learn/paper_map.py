@@ -33,8 +33,8 @@ import nbformat
 
 STATUSES = {
     "reproduced": "what the paper says came out here, and nothing about it depends on size",
-    "scaled down": "it came out here, in something far smaller than the paper's",
-    "contradicted": "the opposite came out here; where our scale is smaller, that holds for our scale",
+    "scaled down": "it came out here, in something far smaller than the paper's; of a question: yes",
+    "contradicted": "the opposite came out here, which may hold for our scale alone; of a question: no",
     "undecided": "we measured, and the interval does not say",
     "out of reach": "nothing of our size can test it; the row says why, and what of it is tested elsewhere",
     "not attempted": "neither a cell nor a record tests it",
@@ -48,7 +48,7 @@ what result, and what was asked of the result. Generated from the marks in the n
 `source/claims.toml`; do not edit.
 
 We had the abstracts, reviews, code and vector plots of the papers and what others quote of them, not the full texts. A
-row that says *asked here* tests a question of which we know that the paper treats it, and not what it answers. No row
+row that says *asked here* tests a question of which we know that the paper treats it, not what it answers there. No row
 prints an accuracy as the RDM paper's, since we could read none of its tables. What our studies say, in plain figures,
 is in [RESULTS.md](RESULTS.md)."""
 """What stands at the page's top."""
@@ -147,7 +147,7 @@ def paper_map(claims: dict[str, Claim], cells: dict[str, tuple[str, str]], recor
     meanings = [
         f"- **{status}** ({number[status]}): {meaning}" for status, meaning in STATUSES.items() if number[status]
     ]
-    lines = [HEAD, "", f"What the {len(claims)} statuses mean:", "", *meanings]
+    lines = [HEAD, "", f"{len(claims)} rows, by status:", "", *meanings]
     for paper, rows in tables.items():
         lines += ["", f"## {paper}", ""]
         lines += ["| claim or figure | in the paper | status | tested in | our scale | what was asked | full run |"]

@@ -15,9 +15,9 @@ from minipolycom.studies.study import LEVEL, judge
 
 HEAD = f"""# Results
 
-What our studies say of the papers' claims and of our own questions: a sentence, a figure, a verdict. Nothing here is
-at a paper's scale; how small it was stands with each study below. Generated from the records in `reference/studies`;
-do not edit.
+What our studies say of what the papers claim or treat, and of our own questions: a sentence, a figure, a verdict.
+Nothing here is at a paper's scale; how small it was stands with each study below. Generated from the records in
+`reference/studies`; do not edit.
 
 - **holds**: the figure's interval lies wholly where the sentence says.
 - **fails**: it lies wholly on the other side.
@@ -47,7 +47,7 @@ QUANTITIES = {
     "gain_with_loss": "correlation of added rank and loss",
     "exponent": "exponent of the loss over the parameters",
     "lead_gained": "lead over SwiGLU at the largest size minus that at the smallest, in loss",
-    "time_ratio": "time of forward and backward, in GELU's",
+    "time_ratio": "time of forward and backward, relative to GELU's",
     "rank_difference": "effective rank of the target minus that of the online branch",
     "erank_projected": "effective rank of the outputs",
 }
@@ -74,11 +74,10 @@ def results(records: Iterable[Record], claims: Mapping[str, Claim] | None = None
     judged = [(record, statement) for record in records for statement in record.statements]
     judged.sort(key=lambda each: VERDICTS.index(each[1]["verdict"]))
     lines = [HEAD]
-    for title, ours in (("What the papers say", False), ("What we asked besides", True)):
+    for title, ours in (("From the papers", False), ("Our own questions", True)):
         own = [(record, statement) for record, statement in judged if ours != bool(statement["claim"])]
         number = Counter(statement["verdict"] for _, statement in own)
-        told = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
-        counts = ", ".join(f"{number[verdict]} {told[verdict]}" for verdict in VERDICTS if number[verdict])
+        counts = ", ".join(f"{verdict} {number[verdict]}" for verdict in VERDICTS if number[verdict])
         lines += ["", f"## {title}: {counts or 'nothing'}", "", "| statement | our figure | verdict | study |"]
         lines += ["|---|---|---|---|"]
         for record, statement in own:
@@ -111,7 +110,7 @@ def section(record: Record) -> list[str]:
         f"## {record.study}",
         "",
         f"{record.question} {'At ' + record.settings['scale'] + '. ' if record.settings['scale'] else ''}"
-        f"{len(record.seeds)} seeds, {len(record.pieces)} runs, {record.seconds / 60:.0f} minutes in all, "
+        f"{len(record.seeds)} seeds, {len(record.pieces)} runs, {record.seconds / 60:.0f} min in all, "
         f"on {'; '.join(sorted(hardware))}; "
         f"{record.recorded[:10]}, commit {', '.join(commit[:10] for commit in record.commits)}. "
         f"Again: `{command(record)}`.",
@@ -242,5 +241,5 @@ def asked(statement: dict, seeds: int) -> str:
     """What was asked of a record, and how clear its answer is."""
     own = statement["comparisons"]
     holding = sum(line["verdict"] == "holds" for line in own)
-    count = f"{holding} of {len(own)} comparisons hold" if len(own) > 1 else f"the comparison: {own[0]['verdict']}"
+    count = f"{holding} of {len(own)} comparisons hold" if len(own) > 1 else f"ours: {number(own[0])}"
     return f"“{statement['text']}”, by {LEVEL:.0%} intervals over {seeds} seeds; {count}"
