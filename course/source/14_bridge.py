@@ -255,7 +255,7 @@ most.reveal()
 # from how many on it is as good as for the powers.
 #
 # The last line is the sober one. With two or four directions ReLU makes far more rank than PolyNorm, since it has no ceiling;
-# with many they come out nearly alike. **There is nothing special about a polynomial as a maker of rank.**
+# with many they come out nearly alike. **For such inputs there is nothing special about a polynomial as a maker of rank.**
 #
 # What does such a rank consist of? Look at one spectrum, with 16 directions, before and behind.
 
@@ -461,26 +461,35 @@ turned_loss.reveal()
 # %%
 import torch
 
-from minipolycom import GPT, GPTConfig, TokenData
+from minipolycom import GPT, GPTConfig, TokenData, effective_rank, singular_values
 from minipolycom.record import fixed_tokens
 from minipolycom.reshaping import hidden_ranks
 
 tokens = fixed_tokens(TokenData("stdlib", context=64, batch_size=16), 256)
 plain = GPT(GPTConfig(activation="relu", d_model=64, n_layers=2, n_heads=4, context=64)).double().requires_grad_(False)
-before, ranks_before = plain(tokens), hidden_ranks(plain, tokens)
+first = plain.blocks[0].feed_forward
+
+
+def first_ranks():
+    """Effective ranks of the first layer: of its hidden rows, and of its matrices."""
+    up, down = (float(effective_rank(singular_values(w, centre=False))) for w in (first.up.weight, first.down.weight))
+    return f"hidden rows {hidden_ranks(plain, tokens)[0]:.0f}, matrix up {up:.0f}, matrix down {down:.0f}"
+
+
+before = plain(tokens)
+print(f"as drawn:     {first_ranks()}")
 for layer in (block.feed_forward for block in plain.blocks):
     factors = torch.randn(256, generator=torch.Generator().manual_seed(0)).double().mul(2).exp()
     layer.up.weight *= factors[:, None]
     layer.down.weight /= factors
-for number, ranks in enumerate(zip(ranks_before, hidden_ranks(plain, tokens), strict=True), start=1):
-    print(f"layer {number}: effective rank {ranks[0]:.0f} before, {ranks[1]:.0f} after")
+print(f"with factors: {first_ranks()}")
 difference = (plain(tokens) - before).abs().max()
 print(f"largest difference of any output: {difference:.0e}")
 assert difference < 1e-9
 
 # %% [markdown]
-# Matrices of the same shapes, the same function, other ranks. (The same goes for ranks of *weights*, notebook 07: the factors
-# stand in them.)
+# Matrices of the same shapes, the same function, other ranks, also those of *weights*, which notebook 07 looked at. (Other
+# activations have less of this freedom; a filter that is folded in asks nothing of the activation.)
 #
 # ### What you have now
 #
