@@ -24,7 +24,7 @@ from minipolycom.studies import running
 from minipolycom.studies.catalogue import STUDIES, exponents, ranks_bridged, ranks_compared, speed
 from minipolycom.studies.pieces import KINDS, Interrupted, repeatable
 from minipolycom.studies.records import Record, largest, read_records, recorded
-from minipolycom.studies.results import figure, judged_again, recorded_claims, results
+from minipolycom.studies.results import figure, judged_again, recorded_claims, results, verdict_of
 from minipolycom.studies.running import again, difference, run_study
 from minipolycom.studies.statistics import (
     Reached,
@@ -677,12 +677,20 @@ LINE = {"measure": "loss", "first": "polynorm", "second": "swiglu", "where": {"s
         ),
         (
             dict(first="rdm_simsiam_online@power:online:2.0", second="simsiam", where={}),
-            "loss, online +2 minus SimSiam: too few runs finished",
+            "loss, online filter +2 minus SimSiam: too few runs finished",
         ),
     ],
 )
 def test_a_figure_is_told_in_words_with_the_digits_that_its_interval_leaves(more, told):
     assert figure(LINE | more) == told
+
+
+def test_an_undecided_statement_says_what_its_comparisons_would_say_alone():
+    lines = [{"verdict": "undecided", "p": p, "inside": inside} for p, inside in ((0.04, True), (0.01, False))]
+    many = {"verdict": "undecided", "comparisons": [*lines, {"verdict": "undecided", "p": None}]}
+    assert verdict_of(many) == "**undecided**, 0 of 3 hold; alone 1 for, 1 against"
+    assert verdict_of(many | {"comparisons": [lines[0] | {"p": 0.06}]}) == "**undecided**"
+    assert verdict_of(many | {"verdict": "fails", "comparisons": lines[1:]}) == "**fails**"
 
 
 @pytest.mark.parametrize("record", read_records(COURSE / "reference" / "studies"), ids=lambda record: record.name)

@@ -22,7 +22,8 @@ Nothing here is at a paper's scale; how small it was stands with each study belo
 - **holds**: the figure's interval lies wholly where the sentence says.
 - **fails**: it lies wholly on the other side.
 - **undecided**: it reaches to both sides, or chance alone could have put it on one. That is not a no: a few seeds
-  decide large differences only.
+  decide large differences only. *Alone* says how many comparisons would speak for the sentence, and how many against
+  it, if each were the only one.
 
 A figure is the mean over seeds with its {LEVEL:.0%} interval. Differences are paired, each run with the one of the
 other arm that saw the same batches; p-values are adjusted for all comparisons of a study (Holm's method) and have to be
@@ -57,6 +58,7 @@ NAMES = {
     "relu": "ReLU", "squared_relu": "squared ReLU", "gelu": "GELU", "silu": "SiLU", "swiglu": "SwiGLU",
     "geglu": "GEGLU", "polyrelu": "PolyReLU", "polynorm": "PolyNorm", "polyprelu": "PolyPReLU",
     "polyrelunorm": "PolyReLUNorm", "sumnorm": "one norm of the sum", "all": "all activations",
+    "variance start": "started so as to keep the mean square", "linear start": "started at the first power alone",
     "stdlib": "Python's library", "grammar": "generated language",
 }  # fmt: skip
 """How papers write what is compared."""
@@ -70,7 +72,7 @@ def results(records: Iterable[Record], claims: Mapping[str, Claim] | None = None
     records = largest(records)
     if not records:
         raise ValueError("there is no record to report: run a study with `minipolycom reproduce NAME --tier cpu`")
-    papers = {key: claim.paper.replace(" (ICLR 2023)", "").split(" (")[0] for key, claim in (claims or {}).items()}
+    papers = {key: place(claim.paper) for key, claim in (claims or {}).items()}
     judged = [(record, statement) for record in records for statement in record.statements]
     judged.sort(key=lambda each: VERDICTS.index(each[1]["verdict"]))
     lines = [HEAD]
@@ -94,10 +96,20 @@ def deciding(statement: dict) -> dict:
     return min(statement["comparisons"], key=clearness)
 
 
+def place(paper: str) -> str:
+    """The place in a paper, without what a claim says besides about it."""
+    return re.split(r" \(|, (?:and|as|turned) ", paper.replace(" (ICLR 2023)", ""))[0]
+
+
 def verdict_of(statement: dict) -> str:
+    """A statement's verdict, with how many comparisons hold, and what they would say if each were the only one."""
     own = statement["comparisons"]
     holding = sum(line["verdict"] == "holds" for line in own)
-    return f"**{statement['verdict']}**" + (f", {holding} of {len(own)} hold" if len(own) > 1 else "")
+    told = f"**{statement['verdict']}**" + (f", {holding} of {len(own)} hold" if len(own) > 1 else "")
+    clear = [line["inside"] for line in own if line["p"] is not None and line["p"] < 1 - LEVEL]
+    if statement["verdict"] != "undecided" or not clear:
+        return told
+    return f"{told}; alone {clear.count(True)} for, {clear.count(False)} against"
 
 
 def section(record: Record) -> list[str]:
@@ -179,7 +191,7 @@ def spoken(arm: str) -> str:
 def method(arm: str) -> str:
     """The name of a method without labels, or what is none as it stands."""
     try:
-        return label(arm)
+        return re.sub(r"\b(online|target)\b", r"\1 filter", label(arm))
     except ValueError:
         return arm
 
