@@ -753,10 +753,12 @@ alone.reveal()
 # ## 7 · Your turn
 #
 # The widget trains any method of the package, and shows where test images go (in their two leading directions), the ranks of
-# the two sides of the loss, and their spectra. It starts with `simsiam`. When it has ended:
+# the two sides of the loss, and their spectra. The line under the pictures says, too, how many digits are recognised: by five
+# nearest neighbours, from the outputs, and by a *linear probe*, a linear classifier on what the encoder (the *backbone*) hands
+# to the projector. It starts with `simsiam`. When it has ended:
 #
 # 1. take something away: `no_predictor`, then `no_stop_gradient`; press Start each time,
-# 2. take both away (`no_asymmetry`), and set *last layer* to *does not normalise*,
+# 2. take both away (`no_asymmetry`), and set *last layer* to *does not*,
 # 3. go back to `simsiam`, and take only its last normalisation away. Is it *that* which saves it from collapse?
 
 # %% cost="collapse_explorer"
