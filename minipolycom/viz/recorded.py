@@ -193,8 +193,8 @@ def coefficients(rows: Iterable[Mapping], layer: int = 0, step: int | None = Non
         if last:
             told.append(f"{_of_power(power)} {np.mean([row[name] for row in last]):.3f}")
     _mark(figure, step)
-    why = "" if own else ": this activation has none"
-    return finish(figure, own, f"{title}{_when(at_step(own, step))}: {', '.join(told)}.", f"no coefficients{why}")
+    nothing = "no coefficients: none recorded yet, or this activation has none"
+    return finish(figure, own, f"{title}{_when(at_step(own, step))}: {', '.join(told)}.", nothing)
 
 
 def activation_shapes(rows: Iterable[Mapping], activation: str, step: int | None = None) -> go.Figure:
