@@ -465,9 +465,9 @@ print(f"one activation at three rates: {span:.1f}; eight activations: {among:.1f
 by_rate.reveal()
 
 # %% [markdown]
-# **Read the figure.** Both panels have the same axes. On the left one activation wanders over a good part of the width,
-# and its best loss lies in the middle: there a higher rank is worse, and a lower one is worse, too. On the right eight
-# activations huddle in a corner. (The record's runs are four times as long, so their losses are lower.)
+# **Read the figure.** Both panels have the same axes. On the left one activation wanders, and its best loss lies in the
+# middle: a higher rank is worse, and a lower one is worse, too. On the right eight activations huddle in a corner. (The
+# record's runs are four times as long, so their losses are lower.)
 #
 # This is an experiment and not a correlation: *you* moved the rank. The handle was a clumsy one, for a learning rate
 # moves much besides. So it does not show that a rank does nothing. It does show that a higher rank need not bring a
@@ -477,7 +477,8 @@ by_rate.reveal()
 #
 # 1. `compared at`: equal step. Which matrix has lost more rank, up or down? Change `of`.
 # 2. `rank`: the stable rank. Is the difference between the two runs larger or smaller in this ruler?
-# 3. `compared at`: equal validation loss. The two runs are then at very different steps. Are their ranks equal?
+# 3. `compared at`: equal validation loss, and pull `at`. The two runs are then at different steps. Are their ranks equal
+#    anywhere but at the start?
 
 # %%
 from minipolycom.viz.widgets import rank_lens
@@ -556,8 +557,9 @@ strength.compare(float(reference("within_seed_correlation")(rank / unit, loss)))
 # **Read the figure.** On the left two of the eight are measured with another ruler; on the right all are on one scale. A
 # negative correlation there says that activations which keep more of the rank of chance have lower losses. A notebook
 # that had wanted to show "rank is not loss" would have stopped one step earlier, and one that had wanted the contrary
-# would stop here. We chose the unit with this cloud in view. So ask two more things: what luck can do, and what another
-# text says.
+# would stop here. But the cloud is two heaps more than a line, the plain activations and those with powers or a gate, and
+# two heaps are one difference. And we chose the unit with this cloud in view. So ask two more things: what luck can do,
+# and what another text says.
 #
 # Luck first: give each activation the ranks of another one, and correlate again. The activation is what is shuffled, in
 # all seeds alike, for three runs of PolyNorm are three times PolyNorm, and no three activations.
