@@ -12,7 +12,10 @@ LOSSES = {"relu": [1.6, 1.5], "polynorm": [1.4, 1.5]}
 CHANCE = np.array([-0.8, -0.4, 0.0, 0.0, 0.0, 0.2, 0.4, 0.9])
 PREDICTED = {"x": [2.0, 4.0], "polynorm": [5.0, 20.0]}
 MEASURED = {"x": [2.0, 4.0], "polynorm": [5.0, 19.0], "relu": [8.0, 43.0]}
-GROUPS = {"filter": [("σ = 1", 24.0, 2.8), ("σ = -1", 177.0, 3.2)], "taken back": [("σ = 1", 27.0, 2.4)]}
+GROUPS = {
+    "filter": [("σ = 1", 24.0, 2.8), ("σ = -1", 177.0, 3.2)],
+    "taken back": [("σ = 1", 27.0, 2.4), ("as it was", 24.0, 2.8)],
+}
 TRAINED = {
     "gelu": [(112.0, 112.0), (110.0, 110.0)],
     "raised": [(205.0, 120.0), (203.0, 118.0)],
@@ -97,6 +100,7 @@ def test_a_plane_has_each_group_as_a_line_with_the_names_of_its_points() -> None
     figure = FIGURES["plane"]()
     assert shown(figure, "filter") == [([24.0, 177.0], [2.8, 3.2])]
     assert list(figure.data[0].text) == ["σ = 1", "σ = -1"]
+    assert list(figure.data[1].text) == ["σ = 1", ""]  # one name in one place
     assert list(table(figure).loc["taken back: σ = 1"]) == [27.0, 2.4]
 
 

@@ -129,18 +129,21 @@ def growth(
 def plane(groups: Mapping[str, Sequence[tuple[str, Real, Real]]], title: str, xlabel: str) -> go.Figure:
     """One model under several changes: the loss over the rank, a line for each group of changes in the given order.
 
-    A group holds (name of the change, rank, loss). There are three groups at most.
+    A group holds (name of the change, rank, loss). There are three groups at most. Of points in one place the first has
+    its name beside it.
     """
-    figure, told, numbers = blank(title, xlabel, LOSS, height=430), [], {}
+    figure, told, numbers, taken = blank(title, xlabel, LOSS, height=430), [], {}, set()
     looks = (
         ("vermillion", "solid", "circle", "top center"),
         ("blue", "6px,3px", "diamond", "bottom center"),
         ("plum", "2px,3px", "square", "middle right"),
     )
     for (group, points), (colour, dash, symbol, beside) in zip(groups.items(), looks, strict=False):
-        names, ranks, losses = ([point[place] for point in points] for place in range(3))
+        places = [(round(float(rank), 3), round(float(loss), 3)) for _, rank, loss in points]
+        names = ["" if place in taken else name for (name, *_), place in zip(points, places, strict=True)]
+        taken |= set(places)
         figure.add_scatter(
-            x=[float(rank) for rank in ranks], y=[float(loss) for loss in losses], name=group, text=names,
+            x=[float(rank) for _, rank, _ in points], y=[float(loss) for *_, loss in points], name=group, text=names,
             mode="lines+markers+text", textposition=beside, textfont=dict(size=11),
             line=dict(color=PALETTE[colour], dash=dash, width=1.5),
             marker=dict(size=11, color=PALETTE[colour], symbol=symbol),
