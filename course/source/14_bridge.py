@@ -214,7 +214,7 @@ from minipolycom import effective_rank, polynorm, singular_values
 from minipolycom.learn import reference
 from minipolycom.viz import bridge, figures
 
-units, tokens, widths = 256, 4096, (2, 4, 8, 16, 32, 64, 128)
+units, widths = 256, (2, 4, 8, 16, 32, 64, 128)
 third, zero = 1 / 3, torch.zeros(1)
 functions = {
     "x": lambda x: x, "x²": torch.square, "x³": lambda x: x**3, "polynorm": lambda x: polynorm(x, thirds.float(), zero),
@@ -225,7 +225,7 @@ predicted, measured = {}, {}
 generator = torch.Generator().manual_seed(0)
 for r in widths:
     weights = torch.nn.functional.normalize(torch.randn(units, r, generator=generator), dim=1)
-    x = torch.randn(tokens, r, generator=generator) @ weights.T
+    x = torch.randn(4096, r, generator=generator) @ weights.T
     for name, function in functions.items():
         found = effective_rank(singular_values(function(x), centre=True))
         measured.setdefault(name, []).append(float(found))
