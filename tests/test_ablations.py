@@ -105,7 +105,7 @@ def test_an_interrupted_entry_says_how_to_go_on(known, tmp_path: Path, monkeypat
         raise ablations.Interrupted("before piece 1 of 1")
 
     monkeypatch.setattr(ablations.Worker, "compute", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="mine was interrupted, before piece 1 of 1; run this again"):
+    with pytest.raises(KeyboardInterrupt, match="mine was interrupted at seed 1000; run this again"):
         enter("mine", "smoke", out=tmp_path)
 
 

@@ -160,7 +160,7 @@ def enter(
             try:
                 (done,) = compute([piece])
             except Interrupted as stopped:
-                told = f"{name} was interrupted, {stopped}; run this again to go on from there"
+                told = f"{name} was interrupted at seed {piece.seed}; run this again to go on from there"
                 raise KeyboardInterrupt(told) from stopped
             ends.append({"entry": name, **done["rows"][0]})
             if on_row is not None:

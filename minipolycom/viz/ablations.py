@@ -201,6 +201,7 @@ def promises(
     )  # fmt: skip
     figure.add_vline(x=trained.max(), line=dict(color=NEUTRAL, width=1.5, dash="4px,3px"))
     figure.update_xaxes(type="log", exponentformat="power")
+    figure.update_layout(legend_traceorder="normal")  # filled bands would turn it round
     if "y" in log:
         figure.update_yaxes(type="log")
     sentence = f"{title}. Trained up to {trained.max():.3g} parameters. At {places[-1]:.3g}: {', '.join(told)}."
