@@ -81,7 +81,7 @@ def plane(
                 x=[rank for rank, _ in pairs], y=[loss for _, loss in pairs], name=name, legendgroup=name,
                 mode="lines+markers" if kind in joined else "markers", showlegend=name not in legend,
                 line=dict(color=colour, dash=dash, width=2), **panel(column),
-                marker=dict(size=9, color=faint(colour, 0.8), symbol=_symbol(name, list(look).index(name))),
+                marker=dict(size=10, color=colour, symbol=_symbol(name, list(look).index(name))),
             )  # fmt: skip
             legend.add(name)
             rows += [(name, kind, rank, loss) for rank, loss in pairs]
