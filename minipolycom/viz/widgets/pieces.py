@@ -30,17 +30,25 @@ class Frame(anywidget.AnyWidget):
     """What a page must know of the figure beside it: its description, its theme, and when its room changes.
 
     A `FigureWidget` that is drawn before it has a place on the page takes a width of 700 pixels and keeps it until the
-    window changes size.
+    window changes size; if Python has told it something before it had one, it keeps them for good.
     """
 
     _esm = """
     export default {
       render({ model, el }) {
         const describe = () => el.setAttribute("aria-label", model.get("alt"));
-        const resize = () => window.dispatchEvent(new Event("resize"));
+        const misfit = () => {
+          const plot = el.closest(".widget-vbox")?.querySelector(".js-plotly-plot");
+          return plot?.clientWidth && plot.layout?.width && plot.layout.width !== plot.clientWidth ? plot : null;
+        };
+        const resize = () => {
+          delete misfit()?.layout.width;
+          window.dispatchEvent(new Event("resize"));
+        };
         el.setAttribute("role", "img");
         describe();
         model.on("change:alt", describe);
+        model.on("change:alt", () => setTimeout(() => misfit() && resize(), 500));  // once the figure has changed, too
         const room = new ResizeObserver(resize);
         room.observe(el);
         document.addEventListener("plotlywidget-after-render", resize);
