@@ -631,12 +631,12 @@ hunch.compare(abs(beside["rotation"].estimate))
 # %%
 wrong_way = {"rank raised": 1, "rank lowered": -1}
 print("What stays open, for your numbers:")
-for arm, sign in wrong_way.items():
+for arm, direction in wrong_way.items():
     for control in ("gelu", "rotation"):
         found = apart(arm, control)
         if found.low <= 0 <= found.high:
             print(f"- {arm} minus {control} reaches over zero: {found.low:+.3f} to {found.high:+.3f}.")
-        elif sign * found.estimate > 0:
+        elif direction * found.estimate > 0:
             print(f"- {arm} minus {control} lies on the wrong side: {found.low:+.3f} to {found.high:+.3f}.")
 if verdict != "holds":
     print("- Double the seeds for these comparisons alone, and say beforehand that you will.")
