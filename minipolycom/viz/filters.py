@@ -150,7 +150,7 @@ def modes_through_time(
         energies_TR = np.asarray(energies_TR, dtype=float)
         shares_TR = energies_TR / energies_TR.sum(axis=1, keepdims=True)
         n_modes = shares_TR.shape[1]
-        colours = sample_colorscale("Cividis", np.linspace(0, 1, n_modes))
+        colours = sample_colorscale("Plasma", np.linspace(0.35, 0.75, n_modes))  # readable on white and on black
         named = set(np.linspace(0, n_modes - 1, min(LEGEND_MODES, n_modes)).round().astype(int))
         for mode, (shares_T, colour) in enumerate(zip(shares_TR.T, colours, strict=True)):
             figure.add_scatter(
