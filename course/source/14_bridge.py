@@ -241,7 +241,7 @@ print(
     "ahead: " + ", ".join(f"{max(('x²', 'x³'), key=lambda p: measured[p][i])} at r = {r}" for i, r in enumerate(widths))
 )
 beside_relu = [p / q - 1 for p, q in zip(measured["polynorm"], measured["relu"], strict=True)]
-print("PolyNorm beside ReLU: " + ", ".join(f"{b:+.0%} at r = {r}" for r, b in zip(widths, beside_relu, strict=True)))
+print("PolyNorm beside ReLU: " + ", ".join(f"{b:+.1%} at r = {r}" for r, b in zip(widths, beside_relu, strict=True)))
 most.reveal()
 
 # %% [markdown]
