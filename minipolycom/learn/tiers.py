@@ -99,7 +99,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 09: models of 0.46 million parameters on Python's library, 16 windows of 128 bytes a step; 2 with 3 seeds each
     "own_activation": {
         "smoke": Cost(steps=6, minutes=0.3, memory=1),
-        "cpu": Cost(steps=600),
+        "cpu": Cost(steps=600, minutes=5, memory=1.2),
         "gpu": Cost(steps=600),
     },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
@@ -174,7 +174,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     },
     "reshaped_trainings": {
         "smoke": Cost(steps=3, minutes=0.4, memory=1),
-        "cpu": Cost(steps=100, minutes=1.7, memory=1.1),
+        "cpu": Cost(steps=100, minutes=3.5, memory=1.1),
         "gpu": Cost(steps=100),
     },
 }
