@@ -1,9 +1,9 @@
 # %% [markdown] title="Mixture of experts" minutes=85 hardware="2 CPU cores" prerequisites="04, 05"
-# **By the end you will have shown** that a layer of experts owes what it is worth to the *match* of token and expert, and not
-# to its parameters. The control deals each token's choice out to another token. It keeps every weight, every share of the
-# work and every term of the loss, and ends behind a dense model that has a third of the parameters. You will also have
-# put the question of notebook 05 to experts: at equal *active* parameters, is PolyNorm ahead of SwiGLU, and do coefficients
-# of each expert's own help?
+# **By the end you will have shown** that a layer of experts owes what it is worth to the *match* of token and expert,
+# and not to its parameters. The control deals each token's choice out to another token. It keeps every weight, every
+# share of the work and every term of the loss, and ends behind a dense model that has a third of the parameters. You
+# will also have put the question of notebook 05 to experts: at equal *active* parameters, is PolyNorm ahead of
+# SwiGLU, and do coefficients of each expert's own help?
 #
 # On the way you will
 #
@@ -13,23 +13,25 @@
 # - **train** four routers: one that learns, one that never does, one that is dealt out, and none,
 # - **measure** in nats how much an expert's choice has to do with the token, and watch it on text of your own.
 #
-# Numbers here are of two layers of width 128 with eight experts, two for each token, on Python's standard library, in nats per
-# byte. After a restart run the set-up cell, and go on at the first cell of any section.
+# Numbers here are of two layers of width 128 with eight experts, two for each token, on Python's standard library, in
+# nats per byte. After a restart run the set-up cell, and go on at the first cell of any section.
 
 # %% setup=true
 
 # %% [markdown]
 # ## 1 · Eight small ones in place of one
 #
-# A **mixture of experts** replaces the feed-forward of a block by eight, each half as wide. A small matrix, the router,
-# sends every token through two of them. So a token meets as many multiplications as before, and the layer has four times
-# the weights. These are recorded runs, each at the best of its learning rates, each beside the one with its seed.
+# A **mixture of experts** replaces the feed-forward of a block by eight, each half as wide. A small matrix, the
+# router, sends every token through two of them. So a token meets as many multiplications as before, and the layer has
+# four times the weights. These are recorded runs, each at the best of its learning rates, each beside the one with
+# its seed.
 
 # %%
 from minipolycom.viz.widgets import choose
 
 gain = choose(
-    "What lowers the loss by more, after 600 steps: eight experts in place of a dense layer, or PolyNorm in place of SwiGLU?",
+    "What lowers the loss by more, after 600 steps: eight experts in place of a dense layer, or PolyNorm in place of "
+    "SwiGLU?",
     {
         "eight experts": "At the same work for each token. It is the larger change by far in weights, too.",
         "PolyNorm": "In the dense runs its lead was hundredths of a nat.",
@@ -72,16 +74,17 @@ print(f"experts bring {by_experts:.3f} nats, PolyNorm for SwiGLU {by_activation:
 gain.reveal()
 
 # %% [markdown]
-# **Read the figure.** Two curves stay near zero, the dense ones; two dive, those with experts. And they do not start out in front: the
-# gain has to be earned, while each expert learns from a quarter of the tokens.
+# **Read the figure.** Two curves stay near zero, the dense ones; two dive, those with experts. And they do not start
+# out in front: the gain has to be earned, while each expert learns from a quarter of the tokens.
 #
-# Why is there a gain? "More parameters" is what everybody says. It cannot be all: a token meets no more of them than before.
-# Something decides *which* ones it meets. To find out what that is worth one has to be able to take it away, so we build
-# the layer first.
+# Why is there a gain? "More parameters" is what everybody says. It cannot be all: a token meets no more of them than
+# before. Something decides *which* ones it meets. To find out what that is worth one has to be able to take it away,
+# so we build the layer first.
 #
 # ## 2 · A layer, piece by piece
 #
-# A model that was never trained reads a line of Python. Which of the eight experts of its first layer does each character get?
+# A model that was never trained reads a line of Python. Which of the eight experts of its first layer does each
+# character get?
 
 # %%
 import torch
@@ -99,9 +102,9 @@ chosen = torch.zeros_like(logits).scatter(-1, logits.topk(2).indices, logits.top
 figures.show(experts.gates(chosen, list(line.replace(" ", "␣")), "Two experts for each character, before any training"))
 
 # %% [markdown]
-# **Read the figure.** Each column has two cells, and they add up to 1. The matrix behind them is random, and yet it is no lottery:
-# find the four `i`, the four `n` or the two `r`. Equal characters come with nearly equal inputs, and so they get nearly the same experts.
-# A row may be crowded and another empty.
+# **Read the figure.** Each column has two cells, and they add up to 1. The matrix behind them is random, and yet it
+# is no lottery: find the four `i`, the four `n` or the two `r`. Equal characters come with nearly equal inputs, and
+# so they get nearly the same experts. A row may be crowded and another empty.
 #
 # Now write what made the figure.
 
@@ -119,9 +122,9 @@ figures.show(experts.gates(chosen, list(line.replace(" ", "␣")), "Two experts 
 # %% exercise="mixture"
 
 # %% [markdown]
-# The package's layer, on the tokens that the first block hands to it, beside your two functions (here the reference's, so
-# that the notebook goes on in any case). Below, the time that four ways take, as a ratio to the dense feed-forward with
-# as many active parameters.
+# The package's layer, on the tokens that the first block hands to it, beside your two functions (here the
+# reference's, so that the notebook goes on in any case). Below, the time that four ways take, as a ratio to the dense
+# feed-forward with as many active parameters.
 
 # %%
 import torch
@@ -152,14 +155,14 @@ ratios = {name: time["ratio"] for name, time in times.items()}
 figures.show(figures.bars(ratios, "way", "time, dense = 1", "The same active parameters are not the same time"))
 
 # %% [markdown]
-# **Read the figure.** The first two do the same number of multiplications. What lies between them is the price of sorting: rows
-# have to be gathered by expert and added back, and eight products of a few hundred rows run less smoothly than one of all.
-# The last bar is what it would cost to have all weights at work. (The package sorts the rows by expert and calls one
-# grouped product, `minipolycom.grouped`.)
+# **Read the figure.** The first two do the same number of multiplications. What lies between them is the price of
+# sorting: rows have to be gathered by expert and added back, and eight products of a few hundred rows run less
+# smoothly than one of all. The last bar is what it would cost to have all weights at work. (The package sorts the
+# rows by expert and calls one grouped product, `minipolycom.grouped`.)
 #
-# One trap belongs to PolyNorm. Its mean squares go over the hidden width of *one* expert, and tokens of different experts lie
-# in one tensor. The authors' layer hands the activation blocks of 128 by 128 numbers; their code puts each row together again
-# before it takes the mean, because a mean over a block would be another function.
+# One trap belongs to PolyNorm. Its mean squares go over the hidden width of *one* expert, and tokens of different
+# experts lie in one tensor. The authors' layer hands the activation blocks of 128 by 128 numbers; their code puts
+# each row together again before it takes the mean, because a mean over a block would be another function.
 #
 # ### What you have now
 #
@@ -169,14 +172,14 @@ figures.show(figures.bars(ratios, "way", "time, dense = 1", "The same active par
 #
 # ## 3 · When an expert is full
 #
-# Your `mixture` takes every token that comes. That is called **dropless**, and it is how the paper's experts work. Most
-# systems before it gave each expert a fixed number of places. (This section needs the set-up cell alone.)
+# Your `mixture` takes every token that comes. That is called **dropless**, and it is how the paper's experts work.
+# Most systems before it gave each expert a fixed number of places. (This section needs the set-up cell alone.)
 
 # %% exercise="within_capacity"
 
 # %% [markdown]
-# How many places? If all experts are equally busy, each gets $Nk/E$ choices. The **capacity factor** says how many times that many
-# places there are.
+# How many places? If all experts are equally busy, each gets $Nk/E$ choices. The **capacity factor** says how many
+# times that many places there are.
 
 # %%
 from minipolycom.viz.widgets import guess_number
@@ -221,10 +224,11 @@ at_one = missing["before training"][factors.index(1.0)]
 dropped.compare(at_one)
 
 # %% [markdown]
-# **Read the figure.** Only tokens that come *in turn* fit at a factor of 1, and they have not been routed, they have been dealt. A router that
-# chooses pays for it in dropped tokens, or else in empty places: at a factor of 4 nothing of a favourite's is dropped, and
-# three quarters of all places stay empty. Dropless needs no such number. Its price is in time: whoever has the busiest expert
-# makes the others wait. So under either system somebody has to see to it that the work is shared out.
+# **Read the figure.** Only tokens that come *in turn* fit at a factor of 1, and they have not been routed, they have
+# been dealt. A router that chooses pays for it in dropped tokens, or else in empty places: at a factor of 4 nothing
+# of a favourite's is dropped, and three quarters of all places stay empty. Dropless needs no such number. Its price
+# is in time: whoever has the busiest expert makes the others wait. So under either system somebody has to see to it
+# that the work is shared out.
 #
 # ### What you have now
 #
@@ -233,9 +237,9 @@ dropped.compare(at_one)
 #
 # ## 4 · Who gets the work
 #
-# Left alone, a router feeds itself. An expert that is chosen learns, one that is not chosen gets no gradient at all; the one that has
-# learnt is the better choice next time. What holds against it is a term in the loss. (This section needs the set-up cell
-# alone.)
+# Left alone, a router feeds itself. An expert that is chosen learns, one that is not chosen gets no gradient at all;
+# the one that has learnt is the better choice next time. What holds against it is a term in the loss. (This section
+# needs the set-up cell alone.)
 
 # %% exercise="balance_loss"
 
@@ -277,12 +281,12 @@ figures.show(
 )
 
 # %% [markdown]
-# **Read the figure.** An even load is 12.5 %. Whoever has less is pushed up, whoever has more is pushed down, and nobody has said which
-# tokens to give away: that is left to the loss of the text. (1 is the value at even loads, and not a floor: a router can get a little below it,
-# by being least sure where it is busiest.)
+# **Read the figure.** An even load is 12.5 %. Whoever has less is pushed up, whoever has more is pushed down, and
+# nobody has said which tokens to give away: that is left to the loss of the text. (1 is the value at even loads, and
+# not a floor: a router can get a little below it, by being least sure where it is busiest.)
 #
-# Now two trainings of the same model from the same weights, one with both terms at the weights that are usual, 0.01 and
-# 0.001 as in the authors' code, one with neither.
+# Now two trainings of the same model from the same weights, one with both terms at the weights that are usual, 0.01
+# and 0.001 as in the authors' code, one with neither.
 
 # %%
 from minipolycom.viz.widgets import choose
@@ -290,10 +294,12 @@ from minipolycom.viz.widgets import choose
 starved = choose(
     "Two trainings, with and without the two terms. What does leaving them out do?",
     {
-        "experts die, and the loss is much higher": "Loads drift apart. What the loss pays for that within so few steps is little.",
-        "loads drift apart, and the loss hardly notices": "Two busy experts and six idle ones are a dense model with spare parts: "
-        "no worse than dense, and that is not far.",
-        "nothing: the text asks for all experts": "The text asks for a low loss, one token at a time. No term of it looks at the shares.",
+        "experts die, and the loss is much higher": "Loads drift apart. What the loss pays for that "
+        "within so few steps is little.",
+        "loads drift apart, and the loss hardly notices": "Two busy experts and six idle ones "
+        "are a dense model with spare parts: no worse than dense, and that is not far.",
+        "nothing: the text asks for all experts": "The text asks for a low loss, one token at a "
+        "time. No term of it looks at the shares.",
     },
     right="loads drift apart, and the loss hardly notices",
 )
@@ -328,18 +334,20 @@ for name, run in pair.items():
 starved.reveal()
 
 # %% [markdown]
-# **Read the figure.** On the left colours even out. On the right a few experts stay bright and others go dark; a cross marks a
-# recording in which an expert had not one token. The router's two terms are there for the *shares*. What starved experts cost
-# in loss stands in the lines under the figure, and after so short a training it is little. It grows with what the idle ones could have learnt.
+# **Read the figure.** On the left colours even out. On the right a few experts stay bright and others go dark; a
+# cross marks a recording in which an expert had not one token. The router's two terms are there for the *shares*.
+# What starved experts cost in loss stands in the lines under the figure, and after so short a training it is little.
+# It grows with what the idle ones could have learnt.
 #
-# Try `experts_per_token=1` with the same router, and think before you look: the softmax over *one* chosen logit is 1, whatever the logit is. Which
-# gradient does the router get from the text?
+# Try `experts_per_token=1` with the same router, and think before you look: the softmax over *one* chosen logit is 1,
+# whatever the logit is. Which gradient does the router get from the text?
 #
 # <details>
 # <summary>Which one</summary>
 #
-# None. A constant has no slope, so the balance loss is then the only teacher the router has, and without it the choice stays as
-# it was drawn. Systems with one expert per token therefore take the softmax before choosing, over all logits.
+# None. A constant has no slope, so the balance loss is then the only teacher the router has, and without it the
+# choice stays as it was drawn. Systems with one expert per token therefore take the softmax before choosing, over all
+# logits.
 #
 # </details>
 #
@@ -354,8 +362,9 @@ starved.reveal()
 #
 # - **learnt**: as in section 4,
 # - **frozen**: the random matrix of the beginning, never trained. It sees the token and has no idea,
-# - **dealt**: it learns, decides, and then its decisions are shuffled among the tokens of the batch. Each token is served by
-#   two experts that another one chose. The shares of the work, the two terms and the number of weights do not notice.
+# - **dealt**: it learns, decides, and then its decisions are shuffled among the tokens of the batch. Each token is
+#   served by two experts that another one chose. The shares of the work, the two terms and the number of weights do
+#   not notice.
 #
 # The fourth is the dense model, with as many active parameters. Which order will they come in? (Set-up cell and go.)
 
@@ -429,16 +438,18 @@ for name, run in four.items():
 last.reveal()
 
 # %% [markdown]
-# **Read the figure.** *Dealt* is the control, and it is the one that is set apart. It has nearly three times the parameters of the dense model, as
-# many at work on each token, and it is **worse than not having experts at all**. So the parameters by themselves are worth less than
-# nothing. They pay only where an expert can rely on *what* it gets.
+# **Read the figure.** *Dealt* is the control, and it is the one that is set apart. It has nearly three times the
+# parameters of the dense model, as many at work on each token, and it is **worse than not having experts at all**. So
+# the parameters by themselves are worth less than nothing. They pay only where an expert can rely on *what* it gets.
 #
-# And that is nearly all it needs. The frozen router has never been told anything, and the lines under the figure say how far it is from the
-# learnt one after so short a training. A random matrix sends equal tokens to equal experts, and the experts do the learning.
-# (S. Roller et al. found the same at a larger scale, with a table drawn by lot in place of a router.) One seed, and a short run: take the
-# distance between *dealt* and the rest for a finding, and the order of the rest for a draw.
+# And that is nearly all it needs. The frozen router has never been told anything, and the lines under the figure say
+# how far it is from the learnt one after so short a training. A random matrix sends equal tokens to equal experts,
+# and the experts do the learning. (S. Roller et al. found something like it at a larger scale, with a table drawn by
+# lot in place of a router.) One seed, and a short run: take the distance between *dealt* and the rest for a finding,
+# and the order of the rest for a draw.
 #
-# The same intervention can be made *after* training. Take the learnt model as it is, and deal the choices out in one layer, or in both.
+# The same intervention can be made *after* training. Take the learnt model as it is, and deal the choices out in one
+# layer, or in both.
 
 # %%
 import torch
@@ -476,9 +487,10 @@ figures.show(
 print(f"in both layers: {after['learnt, both'] - after['learnt, as it is']:+.3f} for the learnt model")
 
 # %% [markdown]
-# **Read the figure.** For the learnt model the wrong experts are a disaster: they are not eight copies of one another. For the model that
-# was trained with dealt choices it hardly matters whether they are dealt or not, since its experts never had anything of their own. How high the bar of the
-# learnt model rises is a measure of how much its experts have parted ways, and in which layer.
+# **Read the figure.** For the learnt model the wrong experts are a disaster: they are not eight copies of one
+# another. For the model that was trained with dealt choices it hardly matters whether they are dealt or not, since
+# its experts never had anything of their own. How high the bar of the learnt model rises is a measure of how much its
+# experts have parted ways, and in which layer.
 #
 # ### What you have now
 #
@@ -487,8 +499,9 @@ print(f"in both layers: {after['learnt, both'] - after['learnt, as it is']:+.3f}
 #
 # ## 6 · What does an expert read?
 #
-# Experts are often said to be specialists, for numbers, for verbs, for Python. Before anybody looks at examples: how much of a choice is
-# explained by the simplest thing of all, the byte that stands there?
+# Experts are often said to be specialists, for numbers, for verbs, for Python. Before anybody looks at examples: how
+# much of a choice is explained by the simplest thing of all, the byte that stands there? (This section reads the
+# models of section 5: run its training cell first. It keeps its runs in a folder, so a second time takes seconds.)
 
 # %% exercise="choice_information"
 
@@ -526,10 +539,10 @@ print(
 )
 
 # %% [markdown]
-# **Read the figure.** *Dealt* is the zero of this ruler, and the printed number says how much of it is chance. In the first layer the byte explains
-# most of the choice, learnt or not: the "specialists" of this layer are a table of letters. In the second layer it explains less, because there
-# the router sees what attention has brought in. So an expert that always gets digits need not know numbers; a random matrix
-# sorts digits, too.
+# **Read the figure.** *Dealt* is the zero of this ruler, and the printed number says how much of it is chance. In the
+# first layer the byte explains most of the choice, learnt or not: the "specialists" of this layer are a table of
+# letters. In the second layer it explains less, because there the router sees what attention has brought in. So an
+# expert that always gets digits need not know numbers; a random matrix sorts digits, too.
 #
 # Look for yourself. Each token is marked with its expert's number and colour.
 #
@@ -547,9 +560,10 @@ view
 # <details>
 # <summary>What you will have seen</summary>
 #
-# In layer 0 a letter keeps its expert nearly everywhere, and letters that are alike to the model (digits, capitals, brackets) share one. In layer 1 the
-# same letter changes hands: after a space, inside a name, at the end of a line. The second choice is less faithful; it is where two logits lie close
-# together. Text that is no Python is sorted just the same, since nothing here knows what Python is.
+# In layer 0 a letter keeps its expert nearly everywhere, and letters that are alike to the model (digits, capitals,
+# brackets) share one. In layer 1 the same letter changes hands: after a space, inside a name, at the end of a line.
+# The second choice is less faithful; it is where two logits lie close together. Text that is no Python is sorted just
+# the same, since nothing here knows what Python is.
 #
 # </details>
 #
@@ -560,9 +574,9 @@ view
 #
 # ## 7 · PolyNorm among experts
 #
-# The paper trains SwiGLU and PolyNorm as experts, too: 64 of them, eight for each token, 1 of 7 billion parameters active. A gate is a third
-# matrix, so at equal active parameters an expert with a gate is narrower by a third. (This section needs the set-up
-# cell alone.)
+# The paper trains SwiGLU and PolyNorm as experts, too: 64 of them, eight for each token, 1 of 7 billion parameters
+# active. A gate is a third matrix, so at equal active parameters an expert with a gate is narrower by a third. (This
+# section needs the set-up cell alone.)
 
 # %%
 from minipolycom.studies.records import recorded
@@ -616,10 +630,12 @@ print(
 larger.reveal()
 
 # %% [markdown]
-# **Read the figure.** All panels have one scale. The paper's lead shrinks with training among experts as it does in its dense models (notebook 05). In
-# ours it has to be made first. What a seed can do, the band in the middle shows: one of three may differ from the others by more than the lead itself.
+# **Read the figure.** All panels have one scale. The paper's lead shrinks with training among experts as it does in
+# its dense models (notebook 05). In ours it has to be made first. What a seed can do, the band in the middle shows:
+# one of three may differ from the others by more than the lead itself.
 #
-# What the record decides, by the course's rule (notebook 05: p-values of all comparisons of a study are adjusted together):
+# What the record decides, by the course's rule (notebook 05: p-values of all comparisons of a study are adjusted
+# together):
 
 # %% claim="moe-loss"
 from minipolycom.viz import figures, studies
@@ -627,31 +643,39 @@ from minipolycom.viz import figures, studies
 figures.show(studies.intervals(moe))
 for statement in moe.statements:
     (line,) = statement["comparisons"]
-    lower = sum(value < 0 for value in line["differences"])
+    lower, seeds = sum(value < 0 for value in line["differences"]), len(line["differences"])
     print(f"{statement['verdict']:>9}: {statement['text']}")
-    print(
-        f"{'':11}{line['title']}: {lower} of {len(line['differences'])} seeds below zero, adjusted p {line['p_adjusted']:.2f}"
-    )
+    print(f"{'':11}{line['title']}: below zero with {lower} of {seeds} seeds, adjusted p {line['p_adjusted']:.2f}")
 edges = [group for group, rate in moe.rates.items() if rate["edge"]]
 print(f"learning rates at an edge of their grid: {', '.join(edges) or 'none'}")
 
 # %% [markdown]
-# **Read the figure.** *Undecided* means that the interval and zero have not parted, with as many seeds as there are, and says nothing
-# about which way the marks point. A learning rate at the edge of its grid may not be the best one: whoever has it may be better than it looks here. The lower of the two
-# comparisons is a question of ours, and needs a section.
+# **Read the figure.** *Undecided* means that the interval and zero have not parted, with as many seeds as there are,
+# and says nothing about which way the marks point. A learning rate at the edge of its grid may not be the best one:
+# whoever has it may be better than it looks here. The lower of the two comparisons is a question of ours, and needs a
+# section.
 #
 # ## 8 · Whose coefficients?
 #
-# PolyNorm has four numbers per layer. In the authors' code all 64 experts of a layer **share** them. Motif-3, a later model
-# with PolyNorm inside, gives **each expert its own**. It costs nothing: here 56 numbers in 1.25 million. And what is
-# it worth? Experts that read different things could bend differently.
+# PolyNorm has four numbers per layer. In the authors' code all 64 experts of a layer **share** them. Motif-3, a later
+# model with PolyNorm inside, gives **each expert its own**. It costs nothing: here 56 numbers in 1.25 million. And
+# what is it worth? Experts that read different things could bend differently.
 
 # %%
+from minipolycom.studies.records import recorded
 from minipolycom.viz.widgets import choose
 
-own_line = moe.statements[1]["comparisons"][0]
-higher = sum(value > 0 for value in own_line["differences"])
-told = f"Own coefficients end {own_line['estimate']:+.4f} from shared ones on the mean, higher with {higher} of {len(own_line['differences'])} seeds."
+(own_line,) = (
+    line
+    for statement in recorded("moe").statements
+    for line in statement["comparisons"]
+    if line["first"] == "polynorm, per expert"
+)
+by_seed = own_line["differences"]
+told = (
+    f"Own coefficients minus shared ones: {own_line['estimate']:+.4f} on the mean, "
+    f"above zero with {sum(value > 0 for value in by_seed)} of {len(by_seed)} seeds."
+)
 own = choose(
     "Recorded: coefficients of each expert's own, beside shared ones. On the mean over seeds, who has the lower loss?",
     {
@@ -691,18 +715,21 @@ for power in ("a1", "a2", "a3"):
 own.reveal()
 
 # %% [markdown]
-# **Read the figure.** A thin line is an expert, a colour is a power. Do the experts part ways, or do they move as a bundle? The spread within a colour beside
-# the way that the bundle has come says it. If they go together, eight sets of numbers have learnt what one could have.
+# **Read the figure.** A thin line is an expert, a colour is a power. Do the experts part ways, or do they move as a
+# bundle? The spread within a colour beside the way that the bundle has come says it. If they go together, eight sets
+# of numbers have learnt what one could have.
 #
-# That more freedom does not help would be no surprise. A *higher* loss would be one, since own coefficients could simply stay equal; if the record shows that, it is a matter of how they
-# are learnt and not of what they can do. Each has the gradient of a quarter of the tokens, and AdamW makes steps of the same size however noisy a gradient is. That is an
-# explanation found afterwards. How would you test it?
+# That more freedom does not help would be no surprise. A *higher* loss would be one, since own coefficients could
+# simply stay equal; if the record shows that, it is a matter of how they are learnt and not of what they can do. Each
+# has the gradient of a quarter of the tokens, and AdamW makes steps of the same size however noisy a gradient is.
+# That is an explanation found afterwards. How would you test it?
 #
 # <details>
 # <summary>One way</summary>
 #
-# Give the own coefficients a smaller learning rate, or average their gradients over experts for the first part of the training. If noise is the cause, the gap closes. A placebo belongs to it:
-# own coefficients whose gradients are averaged all the time *are* shared ones, and must come out equal.
+# Give the own coefficients a smaller learning rate, or average their gradients over experts for the first part of the
+# training. If noise is the cause, the gap closes. A placebo belongs to it: own coefficients whose gradients are
+# averaged all the time *are* shared ones, and must come out equal.
 #
 # </details>
 #
@@ -726,15 +753,18 @@ title = "By how much each lowers the loss"
 figures.show(figures.bars(summary, "what is added", "nats per byte", title))
 
 # %% [markdown]
-# **Read the figure.** The bars of the record are means over seeds after 600 steps, yours one seed after fewer, so compare within each group. A bar below zero is
-# something that did not help. The last one is the difference between having experts and having them for the right tokens.
+# **Read the figure.** The bars of the record are means over seeds after 600 steps, yours one seed after fewer, so
+# compare within each group. A bar below zero is something that did not help. The last one is the difference between
+# having experts and having them for the right tokens.
 #
 # ### What you have shown
 #
-# - A mixture of experts earns its gain by the match of token and expert: without it, in the control, the same weights are worse than a
-#   dense layer.
-# - A router need not be clever to be useful, it has to be consistent. It does have to be held: two terms keep the work shared out.
-# - At equal active parameters the record's verdict on PolyNorm and SwiGLU among experts, and on own coefficients, stands in section 7, by a rule.
+# - A mixture of experts earns its gain by the match of token and expert: without it, in the control, the same weights
+#   are worse than a dense layer.
+# - A router need not be clever to be useful, it has to be consistent. It does have to be held: two terms keep the
+#   work shared out.
+# - At equal active parameters the record's verdict on PolyNorm and SwiGLU among experts, and on own coefficients,
+#   stands in section 7, by a rule.
 
 # %% [markdown]
 # ## Before you go
@@ -742,7 +772,8 @@ figures.show(figures.bars(summary, "what is added", "nats per byte", title))
 # <details>
 # <summary>A paper gives its model four times the parameters at the same work per token, and the loss falls. Which control do you ask for?</summary>
 #
-# One that keeps the parameters and the work, and takes away the match: choices dealt out to other tokens, or a router that sees noise. If the loss stays as low, it was not the routing.
+# One that keeps the parameters and the work, and takes away the match: choices dealt out to other tokens, or a router
+# that sees noise. If the loss stays as low, it was not the routing.
 #
 # </details>
 #
@@ -756,7 +787,8 @@ figures.show(figures.bars(summary, "what is added", "nats per byte", title))
 # <details>
 # <summary>Why can the balance loss not be made of loads alone?</summary>
 #
-# A load is a count. A small change of a logit changes no choice, so its derivative is zero. The probability beside it carries the gradient.
+# A load is a count. A small change of a logit changes no choice, so its derivative is zero. The probability beside it
+# carries the gradient.
 #
 # </details>
 #
@@ -770,22 +802,27 @@ figures.show(figures.bars(summary, "what is added", "nats per byte", title))
 # <details>
 # <summary>An expert reads digits only. Has it specialised in numbers?</summary>
 #
-# A random router may do the same: digits have similar embeddings. Ask what happens to the loss on digits if they go elsewhere, and compare with a router that was never trained.
+# A random router may do the same: digits have similar embeddings. Ask what happens to the loss on digits if they go
+# elsewhere, and compare with a router that was never trained.
 #
 # </details>
 #
 # <details>
 # <summary>PolyNorm in an expert divides by the root mean square over what?</summary>
 #
-# Over the hidden units of that expert for that token. Over a block of rows, or over the hidden units of all chosen experts, it would be another function.
+# Over the hidden units of that expert for that token. Over a block of rows, or over the hidden units of all chosen
+# experts, it would be another function.
 #
 # </details>
 #
-# **Paper map.** Row *In a mixture of experts PolyNorm trains to a lower loss than SwiGLU* (section 7): its status follows from the record, see the paper map and `course/RESULTS.md`.
+# **Paper map.** Row *In a mixture of experts PolyNorm trains to a lower loss than SwiGLU* (section 7): its status
+# follows from the record, see the paper map and `course/RESULTS.md`.
 #
-# **Read on.** Notebook 07 asks whether rank explains a loss, 08 what an activation costs. W. Fedus et al., *Switch Transformers*, 2021 (capacity, the balance loss); B. Zoph et al.,
-# *ST-MoE*, 2022 (the z-loss); S. Roller et al., *Hash layers for large sparse models*, 2021 (routing without learning); T. Gale et al., *MegaBlocks*, 2022 (dropless); N. Muennighoff et al.,
-# *OLMoE*, 2024 (the model that the paper's experts are built on, with measures of specialisation).
+# **Read on.** Notebook 07 asks whether rank explains a loss, 08 what an activation costs. W. Fedus et al., *Switch
+# Transformers*, 2021 (capacity, the balance loss); B. Zoph et al., *ST-MoE*, 2022 (the z-loss); S. Roller et al.,
+# *Hash layers for large sparse models*, 2021 (routing without learning); T. Gale et al., *MegaBlocks*, 2022
+# (dropless); N. Muennighoff et al., *OLMoE*, 2024 (the model that the paper's experts are built on, with measures of
+# specialisation).
 
 # %%
 from minipolycom.learn import progress_map
