@@ -1100,7 +1100,6 @@ UNFORESEEN = {
         other_dtype(lambda x, w, up, down, act: reference("mixture")(x, w, up, down, act)),
     ],
     "within_capacity": [
-        lambda w, c: w,
         lambda w, c: torch.zeros_like(w),
         lambda w, c: w.clamp(max=1 / c),
         lambda w, c: w * (w.cumsum(0) <= c / 2),

@@ -1,9 +1,9 @@
 # %% [markdown] title="Mixture of experts" minutes=85 hardware="2 CPU cores" prerequisites="04, 05"
 # **By the end you will have shown** that a layer of experts owes what it is worth to the *match* of token and expert,
 # and not to its parameters. The control deals each token's choice out to another token. It keeps every weight, every
-# share of the work and every term of the loss, and ends behind a dense model that has a third of the parameters. You
-# will also have put the question of notebook 05 to experts: at equal *active* parameters, is PolyNorm ahead of
-# SwiGLU, and do coefficients of each expert's own help?
+# share of the work and every term of the loss, and ends behind a dense model that has little more than a third of the
+# parameters. You will also have put the question of notebook 05 to experts: at equal *active* parameters, is PolyNorm
+# ahead of SwiGLU, and do coefficients of each expert's own help?
 #
 # On the way you will
 #
@@ -442,11 +442,12 @@ last.reveal()
 # parameters of the dense model, as many at work on each token, and it is **worse than not having experts at all**. So
 # the parameters by themselves are worth less than nothing. They pay only where an expert can rely on *what* it gets.
 #
-# And that is nearly all it needs. The frozen router has never been told anything, and the lines under the figure say
-# how far it is from the learnt one after so short a training. A random matrix sends equal tokens to equal experts,
-# and the experts do the learning. (S. Roller et al. found something like it at a larger scale, with a table drawn by
-# lot in place of a router.) One seed, and a short run: take the distance between *dealt* and the rest for a finding,
-# and the order of the rest for a draw.
+# And that is nearly all it needs, so early. The frozen router has never been told anything, and the lines under the
+# figure say how far it is from the learnt one. A random matrix sends equal tokens to equal experts, and the experts
+# do the learning. (S. Roller et al. found something like it at a larger scale, with a table drawn by lot in place of
+# a router.) One seed, and a quarter of the record's training: the distance between *dealt* and the rest is a finding,
+# the order of the rest is a draw. Most of what experts gain on a dense model is still to come at this step, as
+# section 1 has shown.
 #
 # The same intervention can be made *after* training. Take the learnt model as it is, and deal the choices out in one
 # layer, or in both.
@@ -487,10 +488,10 @@ figures.show(
 print(f"in both layers: {after['learnt, both'] - after['learnt, as it is']:+.3f} for the learnt model")
 
 # %% [markdown]
-# **Read the figure.** For the learnt model the wrong experts are a disaster: they are not eight copies of one
-# another. For the model that was trained with dealt choices it hardly matters whether they are dealt or not, since
-# its experts never had anything of their own. How high the bar of the learnt model rises is a measure of how much its
-# experts have parted ways, and in which layer.
+# **Read the figure.** In one of the layers the wrong experts are a disaster for the learnt model: they are not eight
+# copies of one another. For the model that was trained with dealt choices it hardly matters whether they are dealt or
+# not, since its experts never had anything of their own. How high a bar rises is a measure of how far the experts of
+# that layer have parted ways. Which layer is it, and what could its experts have divided among them? Section 6 asks.
 #
 # ### What you have now
 #
@@ -540,9 +541,13 @@ print(
 
 # %% [markdown]
 # **Read the figure.** *Dealt* is the zero of this ruler, and the printed number says how much of it is chance. In the
-# first layer the byte explains most of the choice, learnt or not: the "specialists" of this layer are a table of
-# letters. In the second layer it explains less, because there the router sees what attention has brought in. So an
-# expert that always gets digits need not know numbers; a random matrix sorts digits, too.
+# first layer the learnt router has little freedom left once the byte is known: its "specialists" are a table of
+# letters. Training has made them so, and not less so: the frozen one, which knows nothing, is less of a speller. In
+# the second layer the byte says less, because there the router sees what attention has brought in. So before an
+# expert that always gets digits is said to know numbers, it has to be shown that it does more than spell.
+#
+# That is also what the last bars of section 5 measured. The first layer's experts have parted ways by letter, and to
+# each the wrong letters are foreign.
 #
 # Look for yourself. Each token is marked with its expert's number and colour.
 #
@@ -627,6 +632,8 @@ for kind, own in {"experts": moe_runs, "dense": dense_runs}.items():
 print(
     f"the paper: {swiglu[50] - polynorm[50]:.4f} at 50 billion tokens, {swiglu[200] - polynorm[200]:.4f} at 200 billion"
 )
+active = {row["arm"]: row["active_parameters"] for row in moe.table("end")}
+print(f"active parameters of an expert model: {active['swiglu']:,} with SwiGLU, {active['polynorm']:,} with PolyNorm")
 larger.reveal()
 
 # %% [markdown]
@@ -658,8 +665,9 @@ print(f"learning rates at an edge of their grid: {', '.join(edges) or 'none'}")
 # ## 8 · Whose coefficients?
 #
 # PolyNorm has four numbers per layer. In the authors' code all 64 experts of a layer **share** them. Motif-3, a later
-# model with PolyNorm inside, gives **each expert its own**. It costs nothing: here 56 numbers in 1.25 million. And
-# what is it worth? Experts that read different things could bend differently.
+# model with PolyNorm inside, as its ports to vLLM and tt-metal have it, gives **each expert its own**. It costs
+# nothing: here 56 numbers in 1.25 million. And what is it worth? Experts that read different things could bend
+# differently.
 
 # %%
 from minipolycom.studies.records import recorded

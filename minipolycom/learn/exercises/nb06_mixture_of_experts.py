@@ -353,8 +353,8 @@ MIXTURE = Exercise(
         $$y_n = \sum_{e\,:\,w_{ne} > 0} w_{ne}\, f_e(x_n).$$
 
         The sum goes over the **chosen** experts. Do not compute the others and multiply by zero: that would be the
-        right sum at eight times the price per expert, and here it would even be wrong, since one of the cases has an
-        activation that cannot take everybody's tokens. No token is dropped, however many choose the same expert.
+        right sum at the price of all experts, and here it would even be wrong, since one of the cases has an activation
+        that cannot take everybody's tokens. No token is dropped, however many choose the same expert.
         """,
     difficulty=3,
     importance=5,
@@ -582,8 +582,11 @@ WITHIN_CAPACITY = Exercise(
         ),
         WrongAnswer(
             answer=_along_experts,
-            misconception="counted along experts",
-            says="This is exactly a count along each token's experts, `dim=1`. Count along the tokens of an expert.",
+            misconception="nothing dropped",
+            says=(
+                "These are exactly the weights as they came. A count along each token's experts, `dim=1`, does that: "
+                "it never passes the capacity. Count along the tokens of an expert."
+            ),
         ),
         WrongAnswer(
             answer=_first_rows,
