@@ -122,9 +122,9 @@ figures.show(experts.gates(chosen, list(line.replace(" ", "␣")), "Two experts 
 # %% exercise="mixture"
 
 # %% [markdown]
-# The package's layer, on the tokens that the first block hands to it, beside your two functions (here the
-# reference's, so that the notebook goes on in any case). Below, the time that four ways take, as a ratio to the dense
-# feed-forward with as many active parameters.
+# The package's layer, on rows of noise, beside your two functions (here the reference's, so that the notebook goes on
+# in any case). Below, the time that four ways take, as a ratio to the dense feed-forward with as many active
+# parameters.
 
 # %%
 import torch
@@ -225,10 +225,10 @@ dropped.compare(at_one)
 
 # %% [markdown]
 # **Read the figure.** Only tokens that come *in turn* fit at a factor of 1, and they have not been routed, they have
-# been dealt. A router that chooses pays for it in dropped tokens, or else in empty places: at a factor of 4 nothing
-# of a favourite's is dropped, and three quarters of all places stay empty. Dropless needs no such number. Its price
-# is in time: whoever has the busiest expert makes the others wait. So under either system somebody has to see to it
-# that the work is shared out.
+# been handed out. A router that chooses pays for it in dropped tokens, or else in empty places: at a factor of 4
+# nothing of a favourite's is dropped, and three quarters of all places stay empty. Dropless needs no such number. Its
+# price is in time: whoever has the busiest expert makes the others wait. So under either system somebody has to see
+# to it that the work is shared out.
 #
 # ### What you have now
 #
@@ -633,13 +633,17 @@ print(
     f"the paper: {swiglu[50] - polynorm[50]:.4f} at 50 billion tokens, {swiglu[200] - polynorm[200]:.4f} at 200 billion"
 )
 active = {row["arm"]: row["active_parameters"] for row in moe.table("end")}
+rates = {name: moe.rates[f"{name}, stdlib"]["rate"] for name in ("swiglu", "polyrelu", "polynorm")}
+print("learning rates among experts: " + ", ".join(f"{name} {rate:g}" for name, rate in rates.items()))
 print(f"active parameters of an expert model: {active['swiglu']:,} with SwiGLU, {active['polynorm']:,} with PolyNorm")
 larger.reveal()
 
 # %% [markdown]
 # **Read the figure.** All panels have one scale. The paper's lead shrinks with training among experts as it does in
-# its dense models (notebook 05). In ours it has to be made first. What a seed can do, the band in the middle shows:
-# one of three may differ from the others by more than the lead itself.
+# its dense models. Ours on the right has to be made first. And in the middle? Before you call that a likeness to the
+# paper, read the rates under the figure: each arm has one of its own, and who has the smaller one starts more slowly,
+# whatever its activation. The paper's two models had the same. How far seeds scatter the bands show; compare their
+# width with the lead.
 #
 # What the record decides, by the course's rule (notebook 05: p-values of all comparisons of a study are adjusted
 # together):
@@ -788,7 +792,7 @@ figures.show(figures.bars(summary, "what is added", "nats per byte", title))
 # <details>
 # <summary>Loads are perfectly even. Does the router work?</summary>
 #
-# That cannot be seen from loads. Dealing the tokens out in turn gives perfectly even loads.
+# That cannot be seen from loads. Handing the tokens out in turn gives perfectly even ones.
 #
 # </details>
 #
