@@ -1,9 +1,9 @@
 # %% [markdown] title="Mixture of experts" minutes=85 hardware="2 CPU cores" prerequisites="04, 05"
 # **By the end you will have shown** that a layer of experts owes what it is worth to the *match* of token and expert,
-# and not to its parameters. The control deals each token's choice out to another token. It keeps every weight, every
-# share of the work and every term of the loss, and ends behind a dense model that has little more than a third of the
-# parameters. You will also have put the question of notebook 05 to experts: at equal *active* parameters, is PolyNorm
-# ahead of SwiGLU, and do coefficients of each expert's own help?
+# and not to its parameters. The control deals each token's choice out to another token. That touches no weight, no
+# share of the work and no term of the loss, and the model ends behind a dense one that has little more than a third
+# of its parameters. You will also have put the question of notebook 05 to experts: at equal *active* parameters, is
+# PolyNorm ahead of SwiGLU, and do coefficients of each expert's own help?
 #
 # On the way you will
 #
@@ -431,9 +431,12 @@ curves = {
 title = "Loss minus that of the dense model, same batches"
 figures.show(dynamics.differences({"": curves}, "dense", ["optimizer steps"], title))
 for name, run in four.items():
-    active = run.model_config.n_active_parameters
+    sizes, last_loss = run.model_config, run.losses("val")[-1]
+    print(f"{name:7} loss {last_loss:.3f}, {sizes.n_parameters:9,} parameters, {sizes.n_active_parameters:,} active")
+for name in ("learnt", "frozen", "dealt"):
+    busiest = [100 * max(row["load"]) for row in four[name].table("routers")[-2:]]
     print(
-        f"{name:7} loss {run.losses('val')[-1]:.3f}, {run.model_config.n_parameters:9,} parameters, {active:,} active"
+        f"{name:7} the busiest expert has {busiest[0]:.0f} % of the choices in layer 0, {busiest[1]:.0f} % in layer 1"
     )
 last.reveal()
 
@@ -441,6 +444,9 @@ last.reveal()
 # **Read the figure.** *Dealt* is the control, and it is the one that is set apart. It has nearly three times the
 # parameters of the dense model, as many at work on each token, and it is **worse than not having experts at all**. So
 # the parameters by themselves are worth less than nothing. They pay only where an expert can rely on *what* it gets.
+# (And what becomes of a router that cannot match? See its busiest expert: 50 % is the most there can be, since then
+# every token has it among its two. To choose the same for all is the best that is left, and it does so against the
+# balance loss.)
 #
 # And that is nearly all it needs, so early. The frozen router has never been told anything, and the lines under the
 # figure say how far it is from the learnt one. A random matrix sends equal tokens to equal experts, and the experts
