@@ -79,20 +79,20 @@ COSTS: dict[str, dict[str, Cost]] = {
         "cpu": Cost(steps=150, minutes=1.2, memory=1),
         "gpu": Cost(steps=150),
     },
-    # 06: models with 1.25 million parameters in experts, and one dense of 0.46; 16 windows of 128 bytes a step; 2, 4, 1
+    # 06: models with 1.25 million parameters in experts, and one dense of 0.46; 16 windows of 128 bytes a step; 2, 3, 1
     "balance_pair": {
         "smoke": Cost(steps=8, minutes=0.15, memory=1.1),
-        "cpu": Cost(steps=150, minutes=1, memory=1.3),
+        "cpu": Cost(steps=150, minutes=0.8, memory=1.3),
         "gpu": Cost(steps=150),
     },
     "three_routers": {
         "smoke": Cost(steps=8, minutes=0.2, memory=1.3),
-        "cpu": Cost(steps=150, minutes=1.5, memory=1.3),
+        "cpu": Cost(steps=150, minutes=1, memory=1.3),
         "gpu": Cost(steps=150),
     },
     "own_coefficients": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1.4),
-        "cpu": Cost(steps=100, minutes=0.4, memory=1.4),
+        "cpu": Cost(steps=100, minutes=0.2, memory=1.4),
         "gpu": Cost(steps=100),
     },
     # 07: models of 0.46 million parameters on Python's library, 16 windows of 128 bytes a step, with spectra; 3 each
