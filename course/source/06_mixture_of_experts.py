@@ -103,7 +103,7 @@ figures.show(experts.gates(chosen, list(line.replace(" ", "␣")), "Two experts 
 
 # %% [markdown]
 # **Read the figure.** Each column has two cells, and they add up to 1. The matrix behind them is random, and yet it
-# is no lottery: find the four `i`, the four `n` or the two `r`. Equal characters come with nearly equal inputs, and
+# is no lottery: find the five `i`, the five `n` or the two `r`. Equal characters come with nearly equal inputs, and
 # so they get nearly the same experts. A row may be crowded and another empty.
 #
 # Now write what made the figure.
