@@ -1,4 +1,4 @@
-# %% [markdown] title="Ablations and scaling" minutes=85 hardware="2 CPU cores" prerequisites="05"
+# %% [markdown] title="Ablations and scaling" minutes=90 hardware="2 CPU cores" prerequisites="05"
 # **By the end you will have shown** how little three seeds say of the choices behind "PolyNorm, order 3, coefficients
 # 1/3", because *alike* has to be shown just as *different* has, and most pairs are neither. You will have found **before
 # any training**, with a row and a straight line, what the two expensive choices have in common. And you will have put an
@@ -179,7 +179,8 @@ print(f"four of five studies show it from {enough[0]} seeds on" if enough else "
 #
 # The authors start all three coefficients at 1/3. Two other starts were recorded: the same, scaled so that a row keeps its
 # mean square, as is usual for weights (*variance start* in the figures), and one at which only the *first* power has a
-# coefficient (*linear start*), so that training begins from the plain function and may bend it as it likes. First the scale.
+# coefficient (*linear start*), so that training begins from the plain function and may bend it as it likes. First the scale: the
+size at the start that you counted in notebook 02, now turned into a factor.
 
 # %% exercise="start_factor"
 

@@ -1,4 +1,4 @@
-# %% [markdown] title="The bridge" minutes=80 hardware="2 CPU cores" prerequisites="02, 12"
+# %% [markdown] title="The bridge" minutes=80 hardware="2 CPU cores" prerequisites="02, 07, 12"
 # **By the end you will have shown** that the effective rank of a hidden layer can be given *any* value without changing one
 # prediction of the model, so that rank by itself explains no loss. You will have changed the rank of an activation *and
 # nothing else*, in training, by a rule for the verdict that you wrote before. And the controls: a random rotation, which
