@@ -92,18 +92,18 @@ COSTS: dict[str, dict[str, Cost]] = {
     },
     "own_coefficients": {
         "smoke": Cost(steps=8, minutes=0.1, memory=1.4),
-        "cpu": Cost(steps=100, minutes=0.2, memory=1.4),
+        "cpu": Cost(steps=100, minutes=0.3, memory=1.5),
         "gpu": Cost(steps=100),
     },
     # 07: models of 0.46 million parameters on Python's library, 16 windows of 128 bytes a step, with spectra; 3 each
     "lens_runs": {
         "smoke": Cost(steps=8, minutes=0.2, memory=1),
-        "cpu": Cost(steps=150, minutes=1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.7, memory=1),
         "gpu": Cost(steps=150),
     },
     "rank_at_rates": {
         "smoke": Cost(steps=8, minutes=0.2, memory=1),
-        "cpu": Cost(steps=150, minutes=1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.8, memory=1),
         "gpu": Cost(steps=150),
     },
     # 08: the first call of a compiled PolyNorm, forward and backward, then rounds of timing; smoke compiles nothing
@@ -115,7 +115,7 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 09: models of 0.46 million parameters on Python's library, 16 windows of 128 bytes a step; 2 with 3 seeds each
     "own_activation": {
         "smoke": Cost(steps=6, minutes=0.3, memory=1),
-        "cpu": Cost(steps=600, minutes=5, memory=1.2),
+        "cpu": Cost(steps=600, minutes=5.2, memory=1.4),
         "gpu": Cost(steps=600),
     },
     # 10: networks of 0.2 million parameters on digits, 128 images a step; 3 with 2 outputs, 8 with 64, one in double
@@ -185,12 +185,12 @@ COSTS: dict[str, dict[str, Cost]] = {
     # 14: models of 0.13 million parameters on bytes, 16 windows of 64 a step; one, then 4 arms with 3 rates and 3 seeds
     "one_small_model": {
         "smoke": Cost(steps=4, minutes=0.1, memory=1),
-        "cpu": Cost(steps=150, minutes=0.1, memory=1),
+        "cpu": Cost(steps=150, minutes=0.08, memory=1),
         "gpu": Cost(steps=150),
     },
     "reshaped_trainings": {
         "smoke": Cost(steps=3, minutes=0.4, memory=1),
-        "cpu": Cost(steps=100, minutes=3.5, memory=1.1),
+        "cpu": Cost(steps=100, minutes=1.6, memory=1.1),
         "gpu": Cost(steps=100),
     },
 }
