@@ -180,7 +180,7 @@ print(f"four of five studies show it from {enough[0]} seeds on" if enough else "
 # The authors start all three coefficients at 1/3. Two other starts were recorded: the same, scaled so that a row keeps its
 # mean square, as is usual for weights (*variance start* in the figures), and one at which only the *first* power has a
 # coefficient (*linear start*), so that training begins from the plain function and may bend it as it likes. First the scale: the
-size at the start that you counted in notebook 02, now turned into a factor.
+# size at the start that you counted in notebook 02, now turned into a factor.
 
 # %% exercise="start_factor"
 
