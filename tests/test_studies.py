@@ -75,7 +75,7 @@ def test_students_interval_is_the_textbooks():
 @pytest.mark.parametrize("n", [3, 5, 24])
 def test_an_interval_holds_the_truth_as_often_as_it_says(n):
     random, times = np.random.default_rng(n), 300
-    found = [mean_interval(random.normal(0.3, 2.0, n)) for _ in range(times)]
+    found = [mean_interval(random.normal(0.3, 2.0, n).tolist()) for _ in range(times)]
     held = sum(each.low <= 0.3 <= each.high for each in found) / times
     # 300 draws of a chance of 0.95 scatter by 0.013; a bootstrap of 24 is known to hold a little less, about 0.93.
     assert 0.95 - 4.5 * 0.013 < held <= 1.0
@@ -84,7 +84,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(n):
 
 def test_a_bootstrap_of_three_would_promise_too_much():
     random = np.random.default_rng(0)
-    found = [bootstrap_interval(random.normal(0.3, 2.0, 3)) for _ in range(150)]
+    found = [bootstrap_interval(random.normal(0.3, 2.0, 3).tolist()) for _ in range(150)]
     assert sum(each.low <= 0.3 <= each.high for each in found) / 150 < 0.87
 
 
@@ -109,7 +109,7 @@ def test_a_p_value_is_that_of_the_paired_test():
 def test_a_p_value_agrees_with_the_interval():
     random = np.random.default_rng(1)
     for _ in range(100):
-        values = random.normal(0.1, 0.1, 4)
+        values = random.normal(0.1, 0.1, 4).tolist()
         found, (p, inside) = student_interval(values), p_value(values, -0.2, 0.2)
         assert (p < 0.05 and inside) == (found.low > -0.2 and found.high < 0.2)
 
@@ -166,7 +166,7 @@ def test_the_interval_of_an_exponent_grows_with_the_noise():
     random, sizes = np.random.default_rng(0), (10, 100, 1000, 10_000)
     spans = []
     for noise in (0.001, 0.01):
-        found = fit_power_law({size: law(size) + random.normal(0, noise, 5) for size in sizes}, floor=1.0)
+        found = fit_power_law({size: (law(size) + random.normal(0, noise, 5)).tolist() for size in sizes}, floor=1.0)
         spans.append(found.high - found.low)
     assert spans[1] > 3 * spans[0] > 0
 

@@ -295,11 +295,11 @@ def fit_ssl(
     """
     train = train or SSLConfig()
     control = control or Control()
+    if data.batch_size % train.devices:
+        raise ValueError(f"batch_size={data.batch_size} cannot be divided among {train.devices} processes (devices)")
     accelerator = pick_accelerator(train.accelerator)
     precision = pick_precision(train.precision, accelerator)
     check_processes(train.devices, 1, accelerator)
-    if data.batch_size % train.devices:
-        raise ValueError(f"batch_size={data.batch_size} cannot be divided among {train.devices} processes (devices)")
     data.setup()
     channels, size, _ = data.shape
     folder = Path(out) if out else None
