@@ -68,21 +68,27 @@ def writing(run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_on_interrupt(control: Control) -> Iterator[None]:
-    """In the main thread, turn the first interrupt into `control.stop()`; a second one interrupts as usual."""
+    """In the main thread, turn an interrupt or SIGTERM into `control.stop()`; a second interrupt is one as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number, frame):
-        if control.stopped:
+        if control.stopped and number == signal.SIGINT:
             raise KeyboardInterrupt
         control.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except ChildProcessError:
+        # Whoever started the processes (torchrun, SLURM) now asks those that are left to end. This one does so by
+        # itself, and would otherwise not come to say why.
+        before[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def quiet_lightning() -> None:

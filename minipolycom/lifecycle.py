@@ -119,7 +119,8 @@ class Keeper(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.strategy.broadcast(trainer.global_step) != trainer.global_step:
             raise ValueError(f"the processes see different checkpoints in {self.folder}: put it on a disk they share")
-        if threading.current_thread() is threading.main_thread():  # Lightning has its own way, which saves nothing
+        if threading.current_thread() is threading.main_thread():
+            # Lightning has put its own way before ours, which saves nothing and talks to processes that may be gone.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
     def on_train_batch_end(

@@ -11,6 +11,7 @@ import pytest
 from minipolycom.cli import BENCHMARKS, COMMANDS, Group, difference, main
 from minipolycom.model import PRESETS
 from minipolycom.runs import Run
+from minipolycom.text import TokenData
 from minipolycom.text.grammar import LANGUAGE
 from minipolycom.text.sources import Generated
 from minipolycom.train import PRESET_TRAINING
@@ -455,6 +456,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path, cap
 def test_a_full_disk_is_one_line_and_leaves_no_part(tmp_path):
     resource = pytest.importorskip("resource", reason="file size limits are those of Unix")
     out = tmp_path / "run"
+    TokenData("stdlib").prepare_data()  # the text is larger than any file may be then
     done = subprocess.run(
         [sys.executable, "-m", "minipolycom.cli", "train", "--out", str(out), *SHAPE, *QUICK, "--steps=2"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),

@@ -599,8 +599,21 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 
 
 def test_a_cache_that_cannot_be_made(essay):
-    with pytest.raises(ValueError, match=r"cannot be made \(.+\); choose another with cache_dir or the environment"):
+    with pytest.raises(ValueError, match=r"the cache folder .+ \(.+\): .+ cache_dir or the environment"):
         TokenData(str(essay), cache_dir=essay).setup()
+
+
+def test_a_full_disk_leaves_no_part_in_the_cache_and_says_what_to_do(load, essay, tmp_path):
+    resource = pytest.importorskip("resource", reason="file size limits are those of Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"the cache folder .+ \(File too large\): make room there, or"):
+            load(str(essay)).setup()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    load(str(essay)).setup()
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

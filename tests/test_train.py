@@ -18,7 +18,7 @@ import torch
 
 from minipolycom.activations import ACTIVATION_NAMES
 from minipolycom.checkpoints import checkpoint_file, checkpoints
-from minipolycom.control import Control, Diverged
+from minipolycom.control import Control, Diverged, stop_on_interrupt
 from minipolycom.model import GPT, GPTConfig
 from minipolycom.runs import Run
 from minipolycom.text import TokenData
@@ -257,6 +257,18 @@ def test_a_request_to_end_is_as_good_as_an_interrupt(data, tmp_path):
     )  # fmt: skip
     assert (run.status, run.step, run.saved_step) == ("stopped", 4, 4)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_has_lost_a_process_is_not_ended_before_it_can_say_so():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(ChildProcessError), stop_on_interrupt(Control()):
+            raise ChildProcessError("another process is gone")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is before[signal.SIGINT]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 KILLED = """

@@ -21,7 +21,7 @@ from datasets import Dataset
 from jaxtyping import UInt
 from tqdm.auto import tqdm
 
-from minipolycom.text.sources import SPLIT_RULE, Source
+from minipolycom.text.sources import SPLIT_RULE, Documents, Source
 from minipolycom.text.tokenizers import Tokenizer, load_tokenizer, tokenizer_trainer
 
 FORMAT = 1
@@ -66,21 +66,21 @@ def pack(source: Source, tokenizer: str, cache: Path, key: str) -> Packed:
     folder = cache / "tokens" / key
     packed = _read_entry(folder)
     if packed is None:
+        documents = source.documents()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _write_entry(folder, documents, tokenizer)
         except OSError as error:
             raise ValueError(
-                f"the cache folder {folder} cannot be made ({error.strerror}); "
-                "choose another with cache_dir or the environment variable MINIPOLYCOM_CACHE"
-            ) from None
-        _write_entry(folder, source, tokenizer)
+                f"cannot write to the cache folder {folder} ({error.strerror or error}): make room there, or choose "
+                "another with cache_dir or the environment variable MINIPOLYCOM_CACHE"
+            ) from error
         packed = _read_entry(folder)
         assert packed is not None, f"{folder} was written and cannot be read"
     return packed
 
 
-def _write_entry(folder: Path, source: Source, setting: str) -> None:
-    documents = source.documents()
+def _write_entry(folder: Path, documents: Documents, setting: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = tokenizer_trainer(setting)(_texts(documents.train, "Training the tokenizer"))
     splits = {
         "train": _write_tokens(folder / "train.bin", documents.train, tokenizer),

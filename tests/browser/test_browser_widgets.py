@@ -18,7 +18,8 @@ CHOICE = [
 
 
 def test_a_failing_cell_is_seen(open_notebook: Callable) -> None:
-    notebook = open_notebook("failing.ipynb", ["1 + 1", "1 / 0", "2 + 2"])
+    # Jupyter leaves out the cells that the kernel has been told of when one fails, so it fails after they have arrived.
+    notebook = open_notebook("failing.ipynb", ["1 + 1", "import time\ntime.sleep(3)\n1 / 0", "2 + 2"])
     notebook.run_all()
     assert notebook.executed() == 2
     (error,) = notebook.errors()
