@@ -46,6 +46,20 @@ def test_an_update_leaves_a_readers_zoom_alone():
     assert tuple(live.figure.layout.xaxis.range) == (0.5, 1)
 
 
+def test_a_live_figure_tells_the_page_what_curves_keep():
+    live = widgets.live_figure(a_figure([1, 2, 3], [3, 2, 1]))
+    told = []
+    live.figure.observe(lambda change: told.append(change["new"]), "_py2js_update")
+    one, two = a_figure([1, 2, 4], [3, 2, 1], title="new"), a_figure([1, 2, 5], [3, 2, 1])
+    two.data[1].line.color = "red"
+    live.update(one)
+    live.update(two)
+    of_the_first, of_the_second = (message["style_data"] for message in told if message)
+    assert [list(values) for values in of_the_first["y"]] == [[1, 2, 4]]
+    assert [list(values) for values in of_the_second["y"]] == [[1, 2, 5], [3, 2, 1]]
+    assert [line["color"] for line in of_the_second["line"]] == [one.data[0].line.color, "red"]
+
+
 def test_in_colab_a_live_figure_is_a_picture(monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     live = widgets.live_figure(a_figure([1, 2, 3]))

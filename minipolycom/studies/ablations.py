@@ -8,9 +8,6 @@ The protocol is that of the studies order, start and composition: their text, mo
 seed, and seeds. A seed decides the initial weights and the batches, for every activation alike.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +18,8 @@ from torch import Tensor, nn
 from minipolycom.activations import ACTIVATIONS
 from minipolycom.checking import check_known
 from minipolycom.control import Control
-from minipolycom.runs import write_json
 from minipolycom.studies.catalogue import ALIKE, TIERS, changed, training, tuning
+from minipolycom.studies.entries import code_of, read_all, write_rows
 from minipolycom.studies.pieces import Interrupted
 from minipolycom.studies.records import Record, recorded
 from minipolycom.studies.running import Worker
@@ -174,13 +171,13 @@ def enter(
         rates = {f"{name}, {text}": rate for text in settings["texts"]}
     for piece in training(arms)(settings, numbers, rates):
         rows += train([piece])
-        write_json(Path(out) / (re.sub(r"[^\w.-]+", "_", name) + ".json"), rows)
+        write_rows(out, name, rows)
     return rows
 
 
 def entered(out: Path | str = FOLDER) -> list[dict]:
     """The rows of everything that has entered so far, in the order of the entries' names."""
-    return [row for file in sorted(Path(out).glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))]
+    return read_all(out)
 
 
 def protocol(tier: str) -> dict:
@@ -203,8 +200,7 @@ def fingerprint(name: str, tier: str) -> str:
     parameters = list(module.parameters())
     gradients = torch.autograd.grad((y * torch.linspace(1, 2, 16)).sum(), [x, *parameters], allow_unused=True)
     tensors = [y, *parameters, *(gradient for gradient in gradients if gradient is not None)]
-    told = [f"{value:.6g}" for tensor in tensors for value in tensor.detach().flatten().tolist()]
-    return hashlib.sha256(json.dumps([protocol(tier), told], sort_keys=True).encode()).hexdigest()[:12]
+    return code_of(protocol(tier), (value for tensor in tensors for value in tensor.detach().flatten().tolist()))
 
 
 # -- what an activation does before it is trained ------------------------------------------------------------------

@@ -10,19 +10,16 @@ seed decides the initial weights, the order of the images and their views, for e
 compared seed by seed.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 
-from minipolycom.runs import write_json
 from minipolycom.ssl.compare import compare
 from minipolycom.ssl.filters import Filter
 from minipolycom.ssl.train import SSLConfig
 from minipolycom.studies.catalogue import SSL, trained
+from minipolycom.studies.entries import code_of, read_all, read_rows, write_rows
 from minipolycom.studies.records import recorded
 
 SEEDS = (0, 1, 2)
@@ -65,9 +62,7 @@ def enter(
     interrupted.
     """
     code = fingerprint(method, steps)
-    file = Path(out) / (re.sub(r"[^\w.-]+", "_", name) + ".json")
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    rows = {row["seed"]: row for row in kept if row["fingerprint"] == code}
+    rows = {row["seed"]: row for row in read_rows(out, name) if row["fingerprint"] == code}
     for seed in seeds:
         if seed not in rows:
             found = compare(
@@ -77,7 +72,7 @@ def enter(
             if not found:
                 raise KeyboardInterrupt(f"{name} was interrupted at seed {seed}; run this again to go on from there")
             rows[seed] = {"entry": name, "fingerprint": code, **found[0]}
-            write_json(file, list(rows.values()))
+            write_rows(out, name, rows.values())
         if on_row is not None:
             on_row(rows[seed])
     return [rows[seed] for seed in seeds]
@@ -85,7 +80,7 @@ def enter(
 
 def entered(out: Path | str = FOLDER) -> list[dict]:
     """The rows of everything that has entered so far, in the order of the entries' names."""
-    return [row for file in sorted(Path(out).glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))]
+    return read_all(out)
 
 
 def fingerprint(method: str, steps: int) -> str:
@@ -95,8 +90,7 @@ def fingerprint(method: str, steps: int) -> str:
     """
     filter = filter_of(method)
     gain = filter.gain(torch.logspace(-3, 1, 33, dtype=torch.float64)).tolist() if filter else []
-    told = json.dumps([method, steps, [f"{value:.6g}" for value in gain]])
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    return code_of([method, steps], gain)
 
 
 def scores(rows: Iterable[Mapping]) -> Scores:

@@ -15,6 +15,18 @@ CHOICE = [
     "asked = choose('Which?', {'left': 'Left is wrong because.', 'right': 'Right it is.'}, right='right')\n"
     "asked"
 ]
+BOARD = [
+    "from minipolycom.viz import ablations\n"
+    "from minipolycom.viz.widgets import live_figure\n"
+    "recorded, yours = {'polynorm': {0: 1.48, 1: 1.47, 2: 1.49}, 'swiglu': {0: 1.49, 1: 1.5, 2: 1.48}}, {}\n"
+    "board = lambda: ablations.arms(recorded | yours, 'Board', own=yours)\n"
+    "live = live_figure(board())\n"
+    "display(live.widget)\n"
+    "for name in ('placebo', 'mine'):\n"
+    "    for seed in range(3):\n"
+    "        yours.setdefault(name, {})[seed] = 1.46 + 0.01 * seed\n"
+    "        live.update(board())"
+]
 
 
 def test_a_failing_cell_is_seen(open_notebook: Callable) -> None:
@@ -54,6 +66,17 @@ def test_the_explorer_follows_the_mouse_and_the_keyboard(open_notebook: Callable
     notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
+
+
+def test_a_board_that_fills_at_once_shows_every_mark(open_notebook: Callable) -> None:
+    notebook = open_notebook("board.ipynb", BOARD)
+    notebook.run_all()
+    notebook.wait_until(lambda: notebook.points() > 0, "it is drawn")
+    notebook.page.wait_for_timeout(1000)
+    names = notebook.page.locator(".js-plotly-plot .ytick text").all_text_contents()
+    assert names == ["mine", "placebo", "swiglu", "polynorm"]
+    (drawn,) = notebook.curves()  # of the recorded and the reader's arms the seeds and their mean
+    assert drawn == [[3, 3, 3, 2, 2, 2], [3, 2], [1, 1, 1, 0, 0, 0], [1, 0]]
 
 
 def test_the_row_explorer_follows_mouse_keyboard_and_choice(open_notebook: Callable) -> None:

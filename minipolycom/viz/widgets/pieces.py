@@ -10,6 +10,7 @@ import numpy as np
 import plotly
 import plotly.graph_objects as go
 import traitlets
+from plotly.basedatatypes import BasePlotlyType, Undefined
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import PAGE_CSS, RESTING
@@ -108,6 +109,19 @@ class PatientFigure(go.FigureWidget):
     def _plotly(self) -> str:
         script = Path(plotly.__file__).with_name("package_data") / "widgetbundle.js"
         return script.read_text(encoding="utf-8") if script.exists() else ""  # plotly 5 extends the front end
+
+    def _send_update_msg(self, restyle_data, relayout_data, trace_indexes=None, source_view_id=None) -> None:
+        """Tell the page of a change, of every curve in it what it has then.
+
+        For curves that keep what others change plotly sends a mark that says so, and a page that has not drawn the
+        figure yet takes it for what the curve has.
+        """
+        for name, values in restyle_data.items():
+            for place, index in enumerate(trace_indexes):
+                if values[place] is Undefined:
+                    kept = self.data[index][name]
+                    values[place] = kept.to_plotly_json() if isinstance(kept, BasePlotlyType) else kept
+        super()._send_update_msg(restyle_data, relayout_data, trace_indexes, source_view_id)
 
 
 class FigureInPlace:
