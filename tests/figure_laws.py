@@ -18,3 +18,29 @@ def says_its_numbers(figure: BaseFigure) -> None:
     numbers = [float(v) for e in picture.iter() for key in ("x", "y", "x1", "x2", "cx", "cy") if (v := e.get(key))]
     assert np.isfinite(numbers).all()
     assert "None" not in static(figure)
+
+
+def looks_apart(figure: BaseFigure, by_colour_of_marks: bool = False) -> None:
+    """No two entries of its legend look alike; marks differ by their shape, unless their colour may do."""
+    named = [trace for trace in figure.data if trace.showlegend is not False]
+    looks = [
+        (trace.line.color, trace.line.dash, trace.marker.symbol, trace.mode, by_colour_of_marks and trace.marker.color)
+        for trace in named
+    ]
+    assert len(set(looks)) == len(looks) > 1
+
+
+def traces(figure: BaseFigure, name: str, axis: str = "x") -> list:
+    """The traces of that name in one panel."""
+    return [trace for trace in figure.data if trace.name == name and (trace.xaxis or "x") == axis]
+
+
+def trace(figure: BaseFigure, name: str, axis: str = "x"):
+    """The one trace of that name in one panel."""
+    (found,) = traces(figure, name, axis)
+    return found
+
+
+def shown(figure: BaseFigure, name: str, axis: str = "x") -> list[tuple[list, list]]:
+    """Of the traces of that name in one panel, both coordinates."""
+    return [(list(trace.x), list(trace.y)) for trace in traces(figure, name, axis)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figure_laws import says_its_numbers
+from figure_laws import looks_apart, says_its_numbers, shown
 
 from minipolycom.viz import bridge
 from minipolycom.viz.figures import alt, table
@@ -32,15 +32,6 @@ FIGURES = {
 }
 
 
-def shown(figure, name: str, axis: str = "x") -> list:
-    """Of the traces of that name in one panel, both coordinates."""
-    return [
-        (list(trace.x), list(trace.y))
-        for trace in figure.data
-        if trace.name == name and (trace.xaxis or "x") == axis
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) -> None:
     says_its_numbers(FIGURES[name]())
@@ -48,11 +39,7 @@ def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) 
 
 @pytest.mark.parametrize("name", ["growth", "plane", "trained"])
 def test_no_two_curves_of_a_legend_look_alike(name: str) -> None:
-    named = [trace for trace in FIGURES[name]().data if trace.showlegend is not False]
-    looks = [
-        (trace.line.color, trace.line.dash, trace.marker.symbol, trace.marker.color, trace.mode) for trace in named
-    ]
-    assert len(set(looks)) == len(looks) > 1
+    looks_apart(FIGURES[name](), by_colour_of_marks=True)
 
 
 def test_the_lowest_loss_is_on_top_with_its_ranks_and_what_was_added() -> None:

@@ -1,15 +1,13 @@
 """Figures of trainings compared: they draw the numbers they are given, say them, and keep them in a table."""
 
-import math
-from xml.etree import ElementTree
-
 import pytest
+from figure_laws import says_its_numbers, trace
 
 from minipolycom.studies.published import published, read_curves
 from minipolycom.studies.records import recorded
 from minipolycom.studies.statistics import Interval, Reached
 from minipolycom.viz import dynamics
-from minipolycom.viz.figures import alt, fold, static, table
+from minipolycom.viz.figures import alt, table
 from minipolycom.viz.theme import STYLE
 
 RUNS = {
@@ -37,22 +35,9 @@ FIGURES = {
 }
 
 
-def trace(figure, name: str, axis: str = "x"):
-    (found,) = (one for one in figure.data if one.name == name and (one.xaxis or "x") == axis)
-    return found
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) -> None:
-    figure = FIGURES[name]()
-    assert any(digit.isdigit() for digit in alt(figure))
-    assert len(table(figure))
-    assert alt(figure).split(":")[0] in fold(figure)
-    picture = ElementTree.fromstring(static(figure))
-    assert picture.get("aria-label") == alt(figure)
-    numbers = [float(v) for e in picture.iter() for key in ("x", "y", "x1", "x2", "cx", "cy") if (v := e.get(key))]
-    assert all(map(math.isfinite, numbers))
-    assert "None" not in static(figure)
+    says_its_numbers(FIGURES[name]())
 
 
 def test_losses_are_means_over_seeds_within_their_range() -> None:

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from figure_laws import says_its_numbers
+from figure_laws import looks_apart, says_its_numbers
 
 from minipolycom.viz import branches, filters
 from minipolycom.viz.figures import alt, static, table
@@ -52,14 +52,7 @@ def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "modes"])  # modes are told by their order
 def test_no_two_curves_of_a_figure_look_alike(name: str) -> None:
-    figure = FIGURES[name]()
-    looks = [
-        (trace.line.color, trace.line.dash, trace.marker.symbol, trace.mode)
-        for trace in figure.data
-        if trace.showlegend is not False
-    ]
-    assert len(looks) > 1
-    assert len(set(looks)) == len(looks)
+    looks_apart(FIGURES[name]())
 
 
 def test_axes_of_a_cloud_are_those_of_its_second_moments_twice_as_long_as_its_spread() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figure_laws import says_its_numbers
+from figure_laws import looks_apart, says_its_numbers, shown
 
 from minipolycom.viz import leaderboard
 from minipolycom.viz.figures import alt, table
@@ -38,15 +38,6 @@ FIGURES = {
 }
 
 
-def shown(figure, name: str, axis: str = "x") -> list:
-    """Of the traces of that name in one panel, both coordinates."""
-    return [
-        (list(trace.x), list(trace.y))
-        for trace in figure.data
-        if trace.name == name and (trace.xaxis or "x") == axis
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) -> None:
     says_its_numbers(FIGURES[name]())
@@ -54,9 +45,7 @@ def test_every_figure_says_its_numbers_has_a_table_and_a_static_twin(name: str) 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_two_curves_of_a_legend_look_alike(name: str) -> None:
-    named = [trace for trace in FIGURES[name]().data if trace.showlegend is not False]
-    looks = [(trace.line.color, trace.line.dash, trace.marker.symbol, trace.mode) for trace in named]
-    assert len(set(looks)) == len(looks) > 1
+    looks_apart(FIGURES[name]())
 
 
 def test_a_board_is_sorted_by_its_first_measure_and_shows_every_seed_and_the_mean() -> None:

@@ -1,7 +1,7 @@
 """Figures of ranks: they draw the numbers they are given, say them, and keep them in a table."""
 
 import pytest
-from figure_laws import says_its_numbers
+from figure_laws import says_its_numbers, trace
 
 from minipolycom.viz import ranks
 from minipolycom.viz.figures import alt, table
@@ -20,11 +20,6 @@ FIGURES = {
     "plane": lambda: ranks.plane({"as it is": PAIRS, "of chance": PAIRS}, ["rank", "share"], "Plane"),
     "shuffled": lambda: ranks.shuffled(FOUND, "Shuffled"),
 }
-
-
-def trace(figure, name: str, axis: str = "x"):
-    (found,) = (one for one in figure.data if one.name == name and (one.xaxis or "x") == axis)
-    return found
 
 
 @pytest.mark.parametrize("name", FIGURES)
