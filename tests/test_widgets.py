@@ -452,7 +452,8 @@ def text(tmp_path, monkeypatch):
 def test_two_real_trainings(text, tmp_path):
     training = live_training(("relu", "swiglu"), source=text, out=tmp_path / "runs", **QUICK)
     verdict = training.wait(60)
-    assert training.sentence.value.count("Finished.") == 1, training.sentence.value
+    assert f"Finished, and kept in {tmp_path / 'runs'}: delete it" in training.sentence.value
+    assert not training.startable
     assert (verdict["status"] == "finished").all()
     assert training.floor[1] > 0
     assert training.runs["swiglu"].model_config.activation == "swiglu"
@@ -461,6 +462,24 @@ def test_two_real_trainings(text, tmp_path):
     again = live_training(("relu", "swiglu"), source=text, out=tmp_path / "runs", **QUICK)
     assert again.wait(60)["steps"].tolist() == [4, 4]
     assert again.rows == training.rows
+
+
+def test_what_is_kept_goes_on_where_it_was_stopped(text, tmp_path):
+    settings = QUICK | {"steps": 2000, "log_every": 1, "checkpoint_every": 1, "eval_every": 2000}
+    training = live_training(("relu",), source=text, out=tmp_path / "runs", **settings)
+    training.start()
+    until(lambda: len(training.rows) > 2, 60)
+    training.stop()
+    training.wait(60)
+    assert training.start_button.description == "Go on"
+    assert "Go on takes up from there." in training.sentence.value
+    before = training.rows
+    training.start()
+    until(lambda: len(training.rows) > 2, 60)
+    training.stop()
+    training.wait(60)
+    assert training.rows[: len(before)] == before
+    assert len(training.rows) > len(before)
 
 
 def test_a_training_on_words_has_a_model_of_as_many_and_a_floor(text):

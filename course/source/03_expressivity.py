@@ -1,4 +1,4 @@
-# %% [markdown] title="What can it represent?" minutes=90 hardware="2 CPU cores" prerequisites="01; PolyReLU's formula, from 02"
+# %% [markdown] title="What can it represent?" minutes=105 hardware="2 CPU cores" prerequisites="01; PolyReLU's formula, from 02"
 # **By the end you will have shown** that PolyReLU networks approximate a smooth function with an error that falls like a
 # power of their size, and measured the power, because they multiply without any error; and that the control, the same
 # construction for a function with a corner, loses that power.

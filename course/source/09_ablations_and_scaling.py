@@ -1,4 +1,4 @@
-# %% [markdown] title="Ablations and scaling" minutes=90 hardware="2 CPU cores" prerequisites="05"
+# %% [markdown] title="Ablations and scaling" minutes=105 hardware="2 CPU cores" prerequisites="05"
 # **By the end you will have shown** how little three seeds say of the choices behind "PolyNorm, order 3, coefficients
 # 1/3", because *alike* has to be shown just as *different* has, and most pairs are neither. You will have found **before
 # any training**, with a row and a straight line, what the two expensive choices have in common. And you will have put an

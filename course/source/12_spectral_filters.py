@@ -1,4 +1,4 @@
-# %% [markdown] title="Spectral filters" minutes=90 hardware="2 CPU cores" prerequisites="11"
+# %% [markdown] title="Spectral filters" minutes=105 hardware="2 CPU cores" prerequisites="11"
 # **By the end you will have shown** that a spectral filter between two branches decides which directions of the features
 # grow, because under the cosine loss a direction grows exactly while $\rho h / g$, which is its own, lies above a threshold
 # that all directions share; you will have **predicted** the effective rank at which a network ends, and then measured it;

@@ -58,7 +58,7 @@ class LiveTraining(BackgroundTraining):
 
     `jobs` gives each run's name the function that trains it: called with a `Control` and a function that takes each
     row as it is measured, it returns a `Run`. `prepare` is called once before them and returns the line to measure the
-    losses by, (name, value), or None.
+    losses by, (name, value), or None. `folder` is where the jobs keep their runs and take them up again, if they do.
 
     `rows` are all measurements so far, `runs` the runs that have ended, `errors` one sentence per run that failed.
     """
@@ -68,9 +68,11 @@ class LiveTraining(BackgroundTraining):
         jobs: Mapping[str, Callable[[object, Callable[[dict], None]], object]],
         steps: int,
         prepare: Callable[[], tuple[str, Real] | None] = lambda: None,
+        folder: Path | None = None,
     ):
         super().__init__()
         self.jobs, self.steps, self.prepare, self.floor = dict(jobs), steps, prepare, None
+        self.folder = folder
         self.rows, self.runs, self.errors = [], {}, {}
 
         self.axis = widgets.Dropdown(
@@ -93,7 +95,7 @@ class LiveTraining(BackgroundTraining):
         self.children = (controls, self.sentence, *progress, self.live.widget, self.result)
 
     def start(self) -> None:
-        """Begin, or after an end begin again; whatever training goes on elsewhere in this process is stopped first."""
+        """Begin; after an end begin again or, with a folder, go on. Whatever else trains in this process is stopped."""
         if self.startable:
             self._begin("preparing")
             self.rows, self.runs, self.errors = [], {}, {}
@@ -103,6 +105,10 @@ class LiveTraining(BackgroundTraining):
         """As `BackgroundTraining.wait`; returns the verdict."""
         super().wait(timeout)
         return self.verdict
+
+    @property
+    def startable(self) -> bool:
+        return super().startable and not (self.folder and self.state == "finished")
 
     @property
     def figure(self) -> BaseFigure:
@@ -204,15 +210,18 @@ class LiveTraining(BackgroundTraining):
             "ready": f"Ready: {', '.join(self.jobs)}, {self.steps} steps each, in turns. Press Start.",
             "preparing": "Preparing the text.",
             "training": "Training, in turns of a few steps; each run's clock counts its own steps only.",
-            "stopped": f"Stopped{self._why}. What was measured is kept; Start begins again.",
-            "finished": "Finished.",
+            "stopped": f"Stopped{self._why}. What was measured is kept; "
+            + ("Go on takes up from there." if self.folder else "Start begins again."),
+            "finished": f"Finished, and kept in {self.folder}: delete it to train anew."
+            if self.folder
+            else "Finished.",
             "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
         }
 
     def _show_state(self) -> None:
         super()._show_state()
         ended = not self.going and self.state != "ready"
-        self.start_button.description = "Start again" if ended else "Start"
+        self.start_button.description = ("Go on" if self.folder else "Start again") if ended else "Start"
         self.result.value = self._told() if ended else ""
 
     def _status(self, name: str) -> str:
@@ -291,4 +300,4 @@ def live_training(
         return train
 
     only_one_trains(None)
-    return LiveTraining({name: job(name) for name in models}, steps, prepare)
+    return LiveTraining({name: job(name) for name in models}, steps, prepare, Path(out) if out else None)
