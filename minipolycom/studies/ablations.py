@@ -8,6 +8,7 @@ The protocol is that of the studies order, start and composition: their text, mo
 seed, and seeds. A seed decides the initial weights and the batches, for every activation alike.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -88,13 +89,16 @@ def ladder(record: Record, arm: str) -> tuple[Float[Tensor, " N"], Float[Tensor,
 
 
 def recorded_losses() -> Losses:
-    """The losses of all arms that were recorded under the protocol, seed by seed."""
-    losses: Losses = {}
+    """The losses of all arms that were recorded under the protocol, by the seeds that all of the records have."""
+    records = []
     for study in STUDIES:
-        try:
-            losses |= losses_of(recorded(study).rows, SOURCE)
-        except ValueError:  # not recorded yet
-            continue
+        with contextlib.suppress(ValueError):  # not recorded yet
+            records.append(recorded(study))
+    seeds = set.intersection(*(set(record.seeds) for record in records)) if records else set()
+    losses: Losses = {}
+    for record in records:
+        for arm, by_seed in losses_of(record.rows, SOURCE).items():
+            losses[arm] = {seed: loss for seed, loss in by_seed.items() if seed in seeds}
     return losses
 
 
