@@ -271,6 +271,17 @@ class Notebook:
                 pytest.fail(f"{self.name}: not within {timeout:g} s: {what}. Errors in the page: {self.errors()}")
             self.page.wait_for_timeout(100)
 
+    def wait_until_still(self) -> None:
+        """Until no figure has changed for a second: what a drag tells the kernel arrives late where it is busy."""
+        seen: list = []
+
+        def unchanged() -> bool:
+            before, seen[:] = list(seen), self.curves()
+            self.page.wait_for_timeout(1000)
+            return before == seen == self.curves()
+
+        self.wait_until(unchanged, "the figures stay as they are")
+
     def shoot(self, label: str = "run") -> None:
         """Leave pictures of the whole notebook in the folder that MINIPOLYCOM_SHOTS names, if it does."""
         if not SHOTS:

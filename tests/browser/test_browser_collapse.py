@@ -66,5 +66,6 @@ def test_the_playground_follows_the_mouse_and_the_keyboard(open_notebook: Callab
     notebook.page.get_by_label("on the branch", exact=True).select_option("target")
     notebook.wait_until(lambda: notebook.curves() != third, "the other branch is filtered")
     notebook.shoot("moved")
+    notebook.wait_until_still()  # or the last word of the drag comes after Reset
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")

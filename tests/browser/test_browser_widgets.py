@@ -64,6 +64,7 @@ def test_the_explorer_follows_the_mouse_and_the_keyboard(open_notebook: Callable
     second = notebook.curves()
     notebook.slider("scale of the row").press("ArrowRight")
     notebook.wait_until(lambda: notebook.curves() != second, "the keyboard has moved a curve")
+    notebook.wait_until_still()  # or the last word of the drag comes after Reset
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
 
@@ -95,6 +96,7 @@ def test_the_row_explorer_follows_mouse_keyboard_and_choice(open_notebook: Calla
     notebook.page.get_by_label("divided", exact=True).select_option("each power: PolyNorm")
     notebook.wait_until(lambda: notebook.says("Divided: each power: PolyNorm"), "the place is said")
     notebook.page.get_by_label("divided", exact=True).select_option("nowhere")
+    notebook.wait_until_still()  # or the last word of the drag comes after Reset
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
 

@@ -43,6 +43,7 @@ def test_a_figure_follows_its_slider(open_notebook: Callable, widget: str, slide
     notebook.drag(notebook.slider(slider), 60)
     notebook.wait_until(lambda: notebook.curves() != first, "the mouse has moved a curve")
     notebook.shoot("moved")
+    notebook.wait_until_still()  # or the last word of the drag comes after Reset
     notebook.press("Reset")
     notebook.wait_until(lambda: notebook.curves() == first, "Reset has put every curve back")
 
