@@ -562,7 +562,7 @@ strength.compare(float(reference("within_seed_correlation")(rank / unit, loss)))
 # and what another text says.
 #
 # Luck first: give each activation the ranks of another one, and correlate again. The activation is what is shuffled, in
-# all seeds alike, for three runs of PolyNorm are three times PolyNorm, and no three activations.
+# all seeds alike, for five runs of PolyNorm are five times PolyNorm, and no five activations.
 
 # %%
 import torch
@@ -613,7 +613,7 @@ print(f"all runs: r = {reference('within_seed_correlation')(share, grammar_loss)
 # %% [markdown]
 # **Read the figure**, first across the panels, then within one. Who knows the rate of a run knows its rank better than
 # who knows the activation, and the correlation over all runs has the sign that it had on the library. Within a panel, is
-# there a line that falls, and how far apart are three runs of one activation? (The paper's dense models share one
+# there a line that falls, and how far apart are the runs of one activation? (The paper's dense models share one
 # learning rate, as far as we know them, so this confounder is ours and not theirs. The shape is theirs, too.)
 #
 # Take the rate out.

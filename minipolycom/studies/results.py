@@ -202,7 +202,7 @@ def number(line: dict) -> str:
         return "too few runs finished"
     width = line["high"] - line["low"]
     places = [digits - math.floor(math.log10(abs(x))) for x, digits in ((width, 1), (line["estimate"], 2)) if x]
-    mean, low, high = (f"{line[key]:.{max(0, min(places, default=0))}f}" for key in ("estimate", "low", "high"))
+    mean, low, high = (f"{line[key]:z.{max(0, min(places, default=0))}f}" for key in ("estimate", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 
