@@ -1,4 +1,4 @@
-# %% [markdown] title="Training dynamics" minutes=80 hardware="2 CPU cores" prerequisites="04"
+# %% [markdown] title="Training dynamics" minutes=85 hardware="2 CPU cores" prerequisites="04"
 # **By the end you will have shown** that "which activation trains best" has no answer until three things are said, the
 # learning rate, the moment and the seeds, because each of them by itself can turn the order round; you will have put the
 # question properly, each activation at a rate of its own and each run beside the one that read the same batches, to eight
@@ -482,13 +482,9 @@ from minipolycom.viz.widgets import choose
 
 def settled(text, arm):
     """Whether the interval of all seeds leaves zero out."""
-    _, low, high = reference("paired_difference")(
-        *(
-            torch.tensor([ends[text][name][seed] for seed in record.seeds], dtype=torch.float64)
-            for name in (arm, "swiglu")
-        )
-    ).tolist()
-    return low > 0 or high < 0
+    differences = apart(text, arm, record.seeds)
+    _, low, high = reference("paired_difference")(differences, torch.zeros_like(differences))
+    return bool(low > 0 or high < 0)
 
 
 promised = [pair for pair, needed in planned.items() if needed <= len(record.seeds)]
