@@ -1,9 +1,11 @@
 """What a reader has entered into a comparison with records: a file of rows for each entry, under its name.
 
-write_rows(folder, "mine", rows)    takes the place of what stood under that name
-read_rows(folder, "mine")           its rows, none where nothing has entered under that name
-read_all(folder)                    the rows of every entry
-code_of(settings, numbers)          a name for what was trained: another function is another one, whatever it is called
+    write_rows(folder, "mine", rows)    takes the place of what stood under that name
+    read_rows(folder, "mine")           its rows, none where nothing has entered under that name
+    read_all(folder)                    the rows of every entry
+    code_of(settings, numbers)          of what was trained: another function has another one, whatever it is called
+
+Both boards keep what enters in this way, that of activations and that of spectral filters.
 """
 
 import hashlib

@@ -72,12 +72,11 @@ def test_the_explorer_follows_the_mouse_and_the_keyboard(open_notebook: Callable
 def test_a_board_that_fills_at_once_shows_every_mark(open_notebook: Callable) -> None:
     notebook = open_notebook("board.ipynb", BOARD)
     notebook.run_all()
-    notebook.wait_until(lambda: notebook.points() > 0, "it is drawn")
-    notebook.page.wait_for_timeout(1000)
+    # of the recorded and of the reader's arms the seeds and their means, each on the line of its name
+    places = [[[3, 3, 3, 2, 2, 2], [3, 2], [1, 1, 1, 0, 0, 0], [1, 0]]]
+    notebook.wait_until(lambda: notebook.curves() == places, "every mark is in its place")
     names = notebook.page.locator(".js-plotly-plot .ytick text").all_text_contents()
     assert names == ["mine", "placebo", "swiglu", "polynorm"]
-    (drawn,) = notebook.curves()  # of the recorded and the reader's arms the seeds and their mean
-    assert drawn == [[3, 3, 3, 2, 2, 2], [3, 2], [1, 1, 1, 0, 0, 0], [1, 0]]
 
 
 def test_the_row_explorer_follows_mouse_keyboard_and_choice(open_notebook: Callable) -> None:

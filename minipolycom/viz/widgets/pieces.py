@@ -117,7 +117,7 @@ class PatientFigure(go.FigureWidget):
         figure yet takes it for what the curve has.
         """
         for name, values in restyle_data.items():
-            for place, index in enumerate(trace_indexes):
+            for place, index in enumerate(trace_indexes if isinstance(values, list) else ()):
                 if values[place] is Undefined:
                     kept = self.data[index][name]
                     values[place] = kept.to_plotly_json() if isinstance(kept, BasePlotlyType) else kept
