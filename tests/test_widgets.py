@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from minipolycom.viz import figures, widgets
@@ -58,6 +59,20 @@ def test_a_live_figure_tells_the_page_what_curves_keep():
     assert [list(values) for values in of_the_first["y"]] == [[1, 2, 4]]
     assert [list(values) for values in of_the_second["y"]] == [[1, 2, 5], [3, 2, 1]]
     assert [line["color"] for line in of_the_second["line"]] == [one.data[0].line.color, "red"]
+
+
+def test_a_live_figure_may_hold_curves_and_bars():
+    def drawn(curve, bars, colour):
+        figure = go.Figure(layout_meta={"alt": "curve and bars"})
+        return figure.add_scatter(y=curve, line=dict(color=colour)).add_bar(y=bars)
+
+    live = widgets.live_figure(drawn([1, 2], [3, 4], "red"))
+    told = []
+    live.figure.observe(lambda change: told.append(change["new"]), "_py2js_update")
+    live.update(drawn([1, 5], [3, 6], "blue"))
+    (style,) = (message["style_data"] for message in told if message)
+    assert [list(values) for values in style["y"]] == [[1, 5], [3, 6]]
+    assert style["line"] == [{"color": "blue"}, None]
 
 
 def test_in_colab_a_live_figure_is_a_picture(monkeypatch):

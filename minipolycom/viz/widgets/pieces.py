@@ -10,7 +10,7 @@ import numpy as np
 import plotly
 import plotly.graph_objects as go
 import traitlets
-from plotly.basedatatypes import BasePlotlyType, Undefined
+from plotly.basedatatypes import Undefined
 
 from minipolycom.viz import figures
 from minipolycom.viz.theme import PAGE_CSS, RESTING
@@ -116,11 +116,14 @@ class PatientFigure(go.FigureWidget):
         For curves that keep what others change plotly sends a mark that says so, and a page that has not drawn the
         figure yet takes it for what the curve has.
         """
+        has = {}
         for name, values in restyle_data.items():
             for place, index in enumerate(trace_indexes if isinstance(values, list) else ()):
                 if values[place] is Undefined:
-                    kept = self.data[index][name]
-                    values[place] = kept.to_plotly_json() if isinstance(kept, BasePlotlyType) else kept
+                    has[index] = kept = has.get(index) or self.data[index].to_plotly_json()
+                    for part in name.split("."):
+                        kept = kept.get(part) if isinstance(kept, dict) else None
+                    values[place] = kept  # None where it has no such property: a bar has no line
         super()._send_update_msg(restyle_data, relayout_data, trace_indexes, source_view_id)
 
 
