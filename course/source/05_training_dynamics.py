@@ -515,8 +515,8 @@ for text, arm in sorted(pairs, key=planned.get):
 promise.reveal()
 
 # %% [markdown]
-# **Read the numbers.** What is far apart was settled as planned. The small differences with a small scatter were not: a plan
-# that asked for two or three seeds because three of them happened to agree. The scatter of three numbers is less than half of
+# **Read the numbers.** What is far apart was settled as planned. Small differences with a small scatter were not: a plan
+# that asked for two to four seeds because three of them happened to agree. The scatter of three numbers is less than half of
 # the true one in one case of five, and whoever looks at fourteen comparisons will find those cases, and like them. PolyNorm's
 # lead over SwiGLU on Python's library, there with each of the first three seeds, was gone with five.
 #
@@ -714,8 +714,8 @@ figures.show(
 # ### What you have shown
 #
 # - The rate, the moment and the seed can each turn the order of these activations round.
-# - With a rate of its own for each and runs in pairs, five seeds settle differences of a few hundredths of a nat. What three
-#   had promised of smaller ones did not last. What the record says of the paper's order stands in section 4, by a rule.
+# - With a rate of its own for each and runs in pairs, five seeds settle differences of a few hundredths of a nat. Half of
+#   what three had promised was kept. What the record says of the paper's order stands in section 4, by a rule.
 # - The controls: an activation at two rates beats itself by more than it beats any other; with wrong partners the same
 #   means get other intervals; SwiGLU reaches its own last loss early; a branch with nothing changed changes nothing.
 

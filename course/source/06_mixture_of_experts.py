@@ -651,10 +651,9 @@ larger.reveal()
 # **Read the figure.** All panels have one scale. The paper's lead, on the right, shrinks with training, as it does in
 # its dense models. Ours in the dense model begins as a deficit and ends as a small lead with four seeds, and one seed
 # that takes it all back. That seed is the fourth, and the experts have three: nobody knows what theirs would be. And
-# early on, among our experts? Before you call that a likeness to the paper, read the rates
-# under the figure: each arm has one of its own, and who has the smaller one
-# starts more slowly, whatever its activation. The paper's two models had the same. How far seeds scatter the bands
-# show; compare their width with the lead.
+# early on, among our experts? Before you call that a likeness to the paper, read the rates under the figure: each arm
+# has one of its own, and who has the smaller one starts more slowly, whatever its activation. The paper's two models
+# had the same. How far seeds scatter the bands show; compare their width with the lead.
 #
 # What the record decides, by the course's rule (notebook 05: p-values of all comparisons of a study are adjusted
 # together):

@@ -212,7 +212,7 @@ class LiveTraining(BackgroundTraining):
             "training": "Training, in turns of a few steps; each run's clock counts its own steps only.",
             "stopped": f"Stopped{self._why}. What was measured is kept; "
             + ("Go on takes up from there." if self.folder else "Start begins again."),
-            "finished": f"Finished, and kept in {self.folder}: delete it to train anew."
+            "finished": f"Finished, and kept in {self.folder}: delete it and run the cell again to train anew."
             if self.folder
             else "Finished.",
             "failed": "Ended with an error. " + " ".join(f"{n}: {e}" for n, e in self.errors.items()),
